@@ -1,0 +1,309 @@
+"""Settings: every value that a person may set, declared once, and the only reader of the environment.
+
+One file, ``opsloop.toml``, in the working directory or where ``OPSLOOP_CONFIG`` or ``--config`` says. Without one the
+defaults below serve a laptop. A value in the environment wins over the file; an argument on the command line wins over
+both. A wrong value is refused with its place, and nothing runs until it is mended.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+from opsloop.errors import ConfigError
+from opsloop.verdict import GROUPS
+
+__all__ = [
+    "ENVIRONMENT",
+    "AlertSettings",
+    "EvalSettings",
+    "GuardSettings",
+    "LimitSettings",
+    "LogSettings",
+    "ObjectiveSettings",
+    "ReceiverSettings",
+    "ServerSettings",
+    "Settings",
+    "SloSettings",
+    "environment",
+    "load_settings",
+]
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+PositiveInt = Annotated[int, msgspec.Meta(gt=0, le=2**53)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
+
+
+class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[log]``: what a process stamps on its own events."""
+
+    service: str = "app"
+    """The service's name on every event."""
+    environment: str = ""
+    """production, staging, …"""
+    release: str = ""
+    """The version that is running."""
+    level: Literal["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"] = "INFO"
+    """Events below this severity are not written."""
+    redact: bool = True
+    """Mask secrets and personal data before an event leaves the process."""
+
+
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[server]``: what ``opsloop up`` listens on and keeps."""
+
+    host: str = "127.0.0.1"
+    """The address to listen on; anything but loopback needs tokens."""
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 4318
+    """The port; 4318 is where OpenTelemetry exporters send by default."""
+    store: str = ".opsloop"
+    """A folder for the embedded store, ``:memory:``, or ``clickhouse://user:password@host:8123/database``."""
+    retention_days: PositiveInt = 90
+    """Events older than this are dropped, a day at a time."""
+    max_body_bytes: PositiveInt = 64 * 1024 * 1024
+    """The largest request body, before and after decompression."""
+    batch_rows: PositiveInt = 10_000
+    """A commit is made when this many rows wait."""
+    batch_milliseconds: PositiveInt = 20
+    """... or when the first of them has waited this long."""
+    queue_rows: PositiveInt = 200_000
+    """Above this many waiting rows ingest answers 503 with Retry-After."""
+    evaluate_seconds: Positive = 15.0
+    """How often signals, quality, alerts and incidents are worked out anew."""
+
+
+class ObjectiveSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[objective]]``: a signal that must stay on one side of a threshold in a short window."""
+
+    id: Name
+    group: str
+    """One of latency, traffic, errors, saturation, quality, cost, retrieval, upstream."""
+    measure: str
+    """What is measured: see docs/dashboard.md for the list, such as ``latency_us_p95`` or ``error_ratio``."""
+    threshold: float
+    """Where a breach begins, in the measure's unit."""
+    direction: Literal["above", "below"] = "above"
+    """On which side of the threshold the breach lies."""
+    window_seconds: Positive = 300.0
+    min_samples: PositiveInt = 20
+    """Fewer events than this are INSUFFICIENT, never OK and never BREACH."""
+    severe_factor: Annotated[float, msgspec.Meta(gt=1)] | None = None
+    """At this many times the threshold the signal may page alone."""
+    labels: dict[str, str] = {}
+    """Only events with these field values count."""
+
+
+class SloSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[slo]]``: a share of good requests that is promised over a period."""
+
+    id: Name
+    sli: Literal["availability", "latency", "time_to_first_token", "quality", "goodput"] = "availability"
+    target: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.999
+    """The promised share of good events."""
+    threshold_us: PositiveInt | None = None
+    """For latency and time_to_first_token: the limit a good request stays under."""
+    period_days: Positive = 30.0
+    labels: dict[str, str] = {}
+
+
+class EvalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[eval]``: which answers are scored, by what, and when the scores have drifted."""
+
+    sample_rate: Share = 1.0
+    """The share of requests that is scored; the free scorers afford 1."""
+    scorers: tuple[str, ...] = ("groundedness", "refusal", "citation", "repetition", "length")
+    floor: Annotated[float, msgspec.Meta(ge=0, le=0.99)] = 0.8
+    """m0: a conditional mean score at or above this is healthy."""
+    scores_per_false_page: Annotated[float, msgspec.Meta(ge=1)] = 10_000.0
+    """A: at most one false drift alarm per this many scored answers."""
+
+
+class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[limit]]``: one limit of the admission policy."""
+
+    id: Name
+    lever: Literal["rate", "quota", "concurrency"]
+    amount: PositiveInt
+    """Units per period for a rate, per calendar period for a quota, at once for concurrency."""
+    per: Literal["second", "minute", "hour", "day", "week", "month"] = "minute"
+    """The period of a rate or quota; concurrency has none."""
+    burst: PositiveInt | None = None
+    """A rate's bucket size; as large as ``amount`` unless set."""
+    unit: Literal["requests", "input_tokens", "output_tokens", "tokens", "cost_microusd"] = "requests"
+    scope: tuple[Literal["organisation", "tenant", "key", "model", "route"], ...] = ("tenant",)
+    """One bucket for each combination of these; empty means one for all."""
+    when: dict[str, str] = {}
+    """Only requests whose context has these values are counted."""
+    time_zone: str = "UTC"
+    """Where a quota's day, week or month begins."""
+    lease_seconds: Positive = 30.0
+    """How long a concurrency slot outlives a holder that stopped renewing it."""
+
+
+class AlertSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[alert]]``: when someone is told."""
+
+    id: Name
+    when: str
+    """The composite, such as ``AT_LEAST(2, BREACH, (latency, errors, saturation, quality))``."""
+    severe_alone: bool = True
+    """Whether one severe reading pages without a second signal."""
+    for_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """How long the condition must hold before it fires."""
+    clear_for_seconds: Annotated[float, msgspec.Meta(ge=0)] = 300.0
+    """How long it must be quiet before it is resolved."""
+    severity: Literal["page", "ticket"] = "page"
+    unless: str = ""
+    """A composite that holds the notice back while it is true, never the state."""
+    repeat_seconds: Positive = 14_400.0
+    """A firing alert is told again after this long."""
+    notify: tuple[str, ...] = ()
+    """Receivers by name; none means all."""
+
+
+class ReceiverSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[receiver]]``: where a notice goes."""
+
+    id: Name
+    kind: Literal["file", "webhook", "alertmanager", "slack", "pagerduty"] = "file"
+    path: str = ""
+    """For a file: one JSON line per notice is appended here."""
+    url: str = ""
+    secret_env: str = ""
+    """The environment variable that holds the routing key or the URL's secret; never written anywhere."""
+
+
+class GuardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[guards]``: where guards live in the repository."""
+
+    folder: str = "guards"
+
+
+DEFAULT_OBJECTIVES: Final = (
+    ObjectiveSettings(id="latency", group="latency", measure="latency_us_p95", threshold=1_500_000, severe_factor=4.0),
+    ObjectiveSettings(id="errors", group="errors", measure="error_ratio", threshold=0.02, severe_factor=10.0),
+    ObjectiveSettings(id="saturation", group="saturation", measure="saturation_ratio", threshold=0.8, min_samples=1),
+    ObjectiveSettings(
+        id="quality", group="quality", measure="quality_mean", threshold=0.75, direction="below", min_samples=50
+    ),
+    ObjectiveSettings(id="retrieval", group="retrieval", measure="retrieval_error_ratio", threshold=0.05),
+)
+DEFAULT_SLOS: Final = (
+    SloSettings(id="availability", sli="availability", target=0.995),
+    SloSettings(id="fast", sli="latency", target=0.95, threshold_us=1_500_000),
+)
+DEFAULT_ALERTS: Final = (
+    AlertSettings(
+        id="service-unhealthy", when="AT_LEAST(2, BREACH, (latency, errors, saturation, quality, retrieval))"
+    ),
+)
+DEFAULT_LIMITS: Final = (
+    LimitSettings(id="tenant-requests", lever="rate", amount=600, per="minute", burst=100),
+    LimitSettings(id="tenant-tokens-per-day", lever="quota", amount=20_000_000, per="day", unit="tokens"),
+    LimitSettings(id="service-slots", lever="concurrency", amount=32, scope=()),
+)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file. A table that is missing has its defaults; a list that is given replaces the default list."""
+
+    log: LogSettings = LogSettings()
+    server: ServerSettings = ServerSettings()
+    objective: tuple[ObjectiveSettings, ...] = DEFAULT_OBJECTIVES
+    slo: tuple[SloSettings, ...] = DEFAULT_SLOS
+    eval: EvalSettings = EvalSettings()
+    limit: tuple[LimitSettings, ...] = DEFAULT_LIMITS
+    alert: tuple[AlertSettings, ...] = DEFAULT_ALERTS
+    receiver: tuple[ReceiverSettings, ...] = (ReceiverSettings(id="notices", path="notices.jsonl"),)
+    guards: GuardSettings = GuardSettings()
+
+
+ENVIRONMENT: Final[Mapping[str, str]] = {
+    "OPSLOOP_SERVICE": "log.service",
+    "OPSLOOP_ENVIRONMENT": "log.environment",
+    "OPSLOOP_RELEASE": "log.release",
+    "OPSLOOP_LOG_LEVEL": "log.level",
+    "OPSLOOP_HOST": "server.host",
+    "OPSLOOP_PORT": "server.port",
+    "OPSLOOP_STORE": "server.store",
+}
+"""Each variable and the setting that it overrides. ``OPSLOOP_CONFIG`` names the file, ``OPSLOOP_URL`` a server."""
+
+SECRET_VARIABLES: Final = ("OPSLOOP_TOKEN", "OPSLOOP_INGEST_TOKEN", "OPSLOOP_READ_TOKEN", "OPSLOOP_ADMIN_TOKEN")
+
+
+def environment() -> Mapping[str, str]:
+    """Return the process environment: the one place where it is read."""
+    return os.environ
+
+
+def load_settings(path: str | Path | None = None, *, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from a file and the environment.
+
+    ``path`` must exist when it is given; without one, ``OPSLOOP_CONFIG`` is used, then ``opsloop.toml`` if it is there.
+    Raises :class:`ConfigError` with the file and the place of what is wrong.
+
+    >>> load_settings(environ={"OPSLOOP_PORT": "9000"}).server.port
+    9000
+    """
+    variables = environment() if environ is None else environ
+    named = path or variables.get("OPSLOOP_CONFIG")
+    file = Path(named) if named else Path("opsloop.toml")
+    table: dict[str, Any] = {}
+    if named or file.is_file():
+        table = _read(file)
+    for variable, setting in ENVIRONMENT.items():
+        if variable in variables:
+            section, _, name = setting.partition(".")
+            table.setdefault(section, {})[name] = variables[variable]
+    try:
+        settings = msgspec.convert(table, Settings, strict=False)
+    except msgspec.ValidationError as cause:
+        raise ConfigError(f"{file}: {cause}", fix="see docs/settings.md for every setting") from cause
+    _check(settings, file)
+    return settings
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as cause:
+        raise ConfigError(f"cannot read {file}: {cause.strerror}", fix="check --config or OPSLOOP_CONFIG") from cause
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
+        raise ConfigError(f"{file} is not TOML: {cause}", fix="mend the line it names") from cause
+
+
+def _check(settings: Settings, file: Path) -> None:
+    """Refuse what each part allows but the whole does not."""
+    lists: tuple[tuple[str, tuple[Any, ...]], ...] = (
+        ("objective", settings.objective),
+        ("slo", settings.slo),
+        ("limit", settings.limit),
+        ("alert", settings.alert),
+        ("receiver", settings.receiver),
+    )
+    for kind, items in lists:
+        seen: set[str] = set()
+        for item in items:
+            if item.id in seen:
+                raise ConfigError(f"{file}: two [[{kind}]] have the id {item.id!r}", fix="give each its own id")
+            seen.add(item.id)
+    for objective in settings.objective:
+        if objective.group not in GROUPS:
+            message = f"{file}: objective {objective.id!r} has the unknown group {objective.group!r}"
+            raise ConfigError(message, fix=f"use one of {', '.join(GROUPS)}")
+    for slo in settings.slo:
+        if slo.sli in {"latency", "time_to_first_token"} and slo.threshold_us is None:
+            raise ConfigError(f"{file}: slo {slo.id!r} of kind {slo.sli} needs threshold_us", fix="add threshold_us")
+    receivers = {receiver.id for receiver in settings.receiver}
+    for alert in settings.alert:
+        for name in alert.notify:
+            if name not in receivers:
+                message = f"{file}: alert {alert.id!r} notifies {name!r}, which is no receiver"
+                raise ConfigError(message, fix=f"use one of {', '.join(sorted(receivers)) or 'none defined'}")

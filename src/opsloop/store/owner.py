@@ -1,0 +1,82 @@
+"""Who owns a store's folder: an advisory lock that names its holder.
+
+The embedded engine allows one process per folder and reports a second one without saying who the first is. The lock
+says it, and carries the holder's address, so that a command line finds the running server instead of failing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from opsloop.errors import StoreBusyError, StoreError
+
+__all__ = ["FolderLock", "Owner", "owner_of"]
+
+LOCK_NAME = "owner.lock"
+
+
+class Owner(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The process that holds a folder."""
+
+    pid: int = 0
+    url: str = ""
+    """Where its HTTP API answers, when it is a server."""
+
+
+class FolderLock:
+    """Holds a folder until :meth:`release` or the end of the process, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the folder; raises :class:`StoreBusyError` naming the process that has it."""
+        self._path = folder / LOCK_NAME
+        try:
+            self._file: IO[bytes] = self._path.open("ab+", buffering=0)
+        except OSError as cause:
+            message = f"cannot write in the store's folder {folder}: {cause.strerror}"
+            raise StoreError(message, fix="choose a folder that can be written with --store") from cause
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as cause:
+            self._file.close()
+            owner = _read(self._path)
+            at = f" at {owner.url}" if owner.url else ""
+            raise StoreBusyError(
+                f"the store {folder} is open in process {owner.pid}{at}",
+                fix="stop that process, ask it with --url, or choose another folder with --store",
+            ) from cause
+        self.publish("")
+
+    def publish(self, url: str) -> None:
+        """Write this process and its address into the lock, for whoever finds it taken."""
+        self._file.truncate(0)
+        self._file.write(msgspec.json.encode(Owner(os.getpid(), url)))
+
+    def release(self) -> None:
+        """Let the folder go."""
+        self._file.truncate(0)
+        self._file.close()
+
+
+def owner_of(folder: str | Path) -> Owner | None:
+    """Return who holds a folder now, or ``None`` when nobody does."""
+    path = Path(folder).expanduser() / LOCK_NAME
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read(path)
+    except OSError:
+        return None
+    return None
+
+
+def _read(path: Path) -> Owner:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Owner)
+    except (OSError, msgspec.DecodeError):
+        return Owner()

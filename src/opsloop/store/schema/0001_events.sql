@@ -1,0 +1,46 @@
+-- The one table. Time comes first in the order: "the latest N" and every window read few granules.
+-- attributes is the JSON text as it came; leaves holds the same under dotted paths, as text, for filters.
+CREATE TABLE events (
+    ts_ns                  Int64 CODEC(Delta(8), ZSTD(1)),
+    sequence               UInt64 CODEC(Delta(8), ZSTD(1)),
+    event                  LowCardinality(String),
+    event_id               String CODEC(ZSTD(1)),
+    service                LowCardinality(String),
+    environment            LowCardinality(String),
+    release                LowCardinality(String),
+    request_id             String CODEC(ZSTD(1)),
+    trace_id               String CODEC(ZSTD(1)),
+    span_id                String CODEC(ZSTD(1)),
+    parent_span_id         String CODEC(ZSTD(1)),
+    tenant                 LowCardinality(String),
+    user_id                String CODEC(ZSTD(1)),
+    session_id             String CODEC(ZSTD(1)),
+    route                  LowCardinality(String),
+    severity               Enum8('TRACE' = 0, 'DEBUG' = 1, 'INFO' = 2, 'WARN' = 3, 'ERROR' = 4, 'FATAL' = 5),
+    status_code            Nullable(UInt16),
+    error                  Bool,
+    error_type             LowCardinality(String),
+    duration_us            Nullable(UInt64) CODEC(T64, ZSTD(1)),
+    time_to_first_token_us Nullable(UInt64) CODEC(T64, ZSTD(1)),
+    model                  LowCardinality(String),
+    provider               LowCardinality(String),
+    input_tokens           Nullable(UInt64) CODEC(T64, ZSTD(1)),
+    output_tokens          Nullable(UInt64) CODEC(T64, ZSTD(1)),
+    cost_microusd          Nullable(UInt64) CODEC(T64, ZSTD(1)),
+    tool                   LowCardinality(String),
+    message                String CODEC(ZSTD(1)),
+    attributes             String CODEC(ZSTD(1)),
+    leaves                 Map(LowCardinality(String), String) CODEC(ZSTD(1)),
+    INDEX by_request_id  request_id  TYPE bloom_filter(0.001) GRANULARITY 1,
+    INDEX by_trace_id    trace_id    TYPE bloom_filter(0.001) GRANULARITY 1,
+    INDEX by_event_id    event_id    TYPE bloom_filter(0.001) GRANULARITY 1,
+    INDEX by_session_id  session_id  TYPE bloom_filter(0.01)  GRANULARITY 1,
+    INDEX by_user_id     user_id     TYPE bloom_filter(0.01)  GRANULARITY 1,
+    INDEX by_event       event       TYPE set(32)             GRANULARITY 1,
+    INDEX by_tool        tool        TYPE set(64)             GRANULARITY 1,
+    INDEX by_error       error       TYPE minmax              GRANULARITY 1,
+    INDEX by_severity    severity    TYPE minmax              GRANULARITY 1
+)
+ENGINE = MergeTree
+PARTITION BY toYYYYMMDD(fromUnixTimestamp64Nano(ts_ns, 'UTC'))
+ORDER BY (ts_ns, sequence);

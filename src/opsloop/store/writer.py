@@ -1,0 +1,124 @@
+"""Group commit: many senders share one insert, and each waits for the commit that holds its rows.
+
+A commit of a column store costs about the same for ten rows as for ten thousand. So a batch gathers what arrives
+until it has ``batch_rows`` rows or its first event has waited ``batch_milliseconds``, then everyone in it is told at
+once. More than ``queue_rows`` waiting rows are refused: a full queue is said, never hidden.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from opsloop.clock import Clock, SystemClock
+from opsloop.errors import OpsloopError, StoreBusyError, StoreError
+from opsloop.event import Event
+from opsloop.stream import Sink
+
+__all__ = ["GroupCommit"]
+
+
+class GroupCommit:
+    """One thread that commits what many hand in.
+
+    ``submit`` returns a future of the number of new events, done once they are committed, or failed with the
+    :class:`StoreError` that kept the whole batch out. ``close`` commits what waits and ends the thread.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        *,
+        batch_rows: int = 10_000,
+        batch_milliseconds: int = 20,
+        queue_rows: int = 200_000,
+        clock: Clock | None = None,
+    ) -> None:
+        """Start the committing thread over ``sink``."""
+        self._sink = sink
+        self._clock = clock or SystemClock()
+        self.batch_rows = batch_rows
+        self.batch_seconds = batch_milliseconds / 1000
+        self.queue_rows = queue_rows
+        self.committed_events = 0
+        self.commits = 0
+        self.failed_commits = 0
+        self._waiting: deque[tuple[Sequence[Event], Future[int]]] = deque()
+        self._rows = 0
+        self._closing = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="opsloop-commit", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting_rows(self) -> int:
+        """How many rows wait for their commit."""
+        return self._rows
+
+    def submit(self, events: Sequence[Event]) -> Future[int]:
+        """Queue events for the next commit. Raises :class:`StoreBusyError` when the queue is full or closed."""
+        future: Future[int] = Future()
+        with self._changed:
+            if self._closing:
+                raise StoreBusyError("the server is stopping", fix="send again in a moment")
+            if self._rows and self._rows + len(events) > self.queue_rows:
+                raise StoreBusyError(
+                    f"{self._rows} rows wait to be stored", fix="send again in a second, or in smaller batches"
+                )
+            self._waiting.append((events, future))
+            self._rows += len(events)
+            self._changed.notify()
+        return future
+
+    def close(self) -> None:
+        """Commit everything that waits, then stop."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            batch = self._gather()
+            if not batch:
+                return
+            self._commit(batch)
+
+    def _gather(self) -> list[tuple[Sequence[Event], Future[int]]]:
+        """Wait for work, then for the batch to fill or its time to pass; empty when closed and drained."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closing)
+            deadline = self._clock.monotonic_ns() + round(self.batch_seconds * 1e9)
+            while self._rows < self.batch_rows and not self._closing:
+                left = deadline - self._clock.monotonic_ns()
+                if left <= 0 or not self._changed.wait(left / 1e9):
+                    break
+            batch: list[tuple[Sequence[Event], Future[int]]] = []
+            rows = 0
+            while self._waiting and (not batch or rows + len(self._waiting[0][0]) <= self.batch_rows):
+                batch.append(self._waiting.popleft())
+                rows += len(batch[-1][0])
+            return batch
+
+    def _commit(self, batch: list[tuple[Sequence[Event], Future[int]]]) -> None:
+        rows = [event for events, _ in batch for event in events]
+        failure: OpsloopError | None = None
+        try:
+            self.committed_events += self._sink.append(rows)
+            self.commits += 1
+        except OpsloopError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001 - the thread must outlive any fault, and every waiter must hear of it
+            failure = StoreError(f"the commit of {len(rows)} events failed: {error!r}", fix="send them again")
+        with self._changed:
+            self._rows -= len(rows)
+        self.failed_commits += failure is not None
+        for events, future in batch:
+            if not future.set_running_or_notify_cancel():
+                continue
+            if failure is None:
+                future.set_result(len(events))
+            else:
+                future.set_exception(failure)

@@ -1,0 +1,57 @@
+"""Fixtures that every room's tests share."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from opsloop.clock import ManualClock, SeededIds
+from opsloop.stream import MemoryStream
+
+_DATABASES = itertools.count()
+
+
+@pytest.fixture
+def clock():
+    """A clock that stands at a Monday morning."""
+    return ManualClock("2026-01-05T09:00:00Z")
+
+
+@pytest.fixture
+def ids():
+    """Ids that are the same on every run."""
+    return SeededIds(1)
+
+
+@pytest.fixture
+def memory():
+    """An empty stream in memory."""
+    return MemoryStream()
+
+
+@pytest.fixture(scope="session")
+def clickhouse_engine():
+    """One in-memory engine for the whole run: chDB starts once in a process."""
+    from opsloop.store import ClickHouseStream
+
+    with ClickHouseStream(":memory:", database="keeps_the_engine_alive") as stream:
+        yield stream
+
+
+@pytest.fixture
+def clickhouse(clickhouse_engine):
+    """A fresh, empty ClickHouse stream in a database of its own."""
+    from opsloop.filter import Statement
+    from opsloop.store import ClickHouseStream
+
+    name = f"test_{next(_DATABASES)}"
+    with ClickHouseStream(":memory:", database=name) as stream:
+        yield stream
+    clickhouse_engine.command(Statement(f"DROP DATABASE {name}"))
+
+
+@pytest.fixture(params=["memory", "clickhouse"])
+def stream(request):
+    """Each form of the stream in turn."""
+    return request.getfixturevalue(request.param)
