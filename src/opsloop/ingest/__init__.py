@@ -1,5 +1,20 @@
-"""To be opened."""
+"""Ingest: whatever an application already sends, turned into events without a change of its code.
+
+Rule
+    Bytes in, events and rejections out, nothing stored here. A body that cannot be decoded is refused whole, with what
+    was wrong; one bad record never sinks its neighbours: it is rejected, counted and said, and they are kept.
+Files
+    ``body`` undoes content encodings under a limit · ``otlp`` reads OTLP in protobuf and JSON into neutral records ·
+    ``mapping`` makes events of them, all dialects at once · ``jsonl`` reads JSON lines · ``acceptance`` checks times.
+"""
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from opsloop.ingest.acceptance import accept
+from opsloop.ingest.batch import Batch
+from opsloop.ingest.body import decompress
+from opsloop.ingest.jsonl import read_json_lines
+from opsloop.ingest.mapping import map_log, map_span
+from opsloop.ingest.otlp import read_logs, read_traces
+
+__all__ = ["Batch", "accept", "decompress", "map_log", "map_span", "read_json_lines", "read_logs", "read_traces"]

@@ -1,0 +1,44 @@
+"""Which times a store takes: nothing older than it keeps, nothing from a future that no clock skew explains."""
+
+from __future__ import annotations
+
+from opsloop.clock import NANOSECONDS, utc
+from opsloop.ingest.batch import Batch
+
+__all__ = ["accept"]
+
+FUTURE_SECONDS = 3600
+DAY_SECONDS = 86_400
+
+
+def accept(batch: Batch, *, now_ns: int, retention_days: int) -> Batch:
+    """Return the batch without the events whose time cannot be kept, each of them counted as rejected.
+
+    An event more than an hour ahead is a wrong clock or a wrong unit; one older than ``retention_days`` would be
+    dropped at the next clean-up.
+
+    >>> from opsloop.event import Event
+    >>> batch = accept(Batch(events=[Event(ts_ns=5, event="log")]), now_ns=10**18, retention_days=30)
+    >>> batch.reason()
+    'an event of 1970-01-01T00:00:00.000Z is older than the 30 days that are kept'
+    """
+    oldest_ns = now_ns - retention_days * DAY_SECONDS * NANOSECONDS
+    newest_ns = now_ns + FUTURE_SECONDS * NANOSECONDS
+    if all(oldest_ns <= event.ts_ns <= newest_ns for event in batch.events):
+        return batch
+    kept = Batch(rejected=batch.rejected, reasons=list(batch.reasons))
+    for event in batch.events:
+        if event.ts_ns < oldest_ns:
+            kept.reject(f"an event of {utc(event.ts_ns)} is older than the {retention_days} days that are kept")
+        elif event.ts_ns > newest_ns:
+            kept.reject(f"an event of {_moment(event.ts_ns)} is more than an hour in the future: check clock and unit")
+        else:
+            kept.events.append(event)
+    return kept
+
+
+def _moment(ts_ns: int) -> str:
+    try:
+        return utc(ts_ns)
+    except (ValueError, OverflowError):
+        return f"{ts_ns} ns"
