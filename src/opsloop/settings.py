@@ -165,6 +165,31 @@ class AlertSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """A firing alert is told again after this long."""
     notify: tuple[str, ...] = ()
     """Receivers by name; none means all."""
+    points: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1
+    """Judge this many of the newest evaluations together ..."""
+    points_to_fire: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1
+    """... and breach when at least this many of them do."""
+    clear_factor: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.9
+    """A signal that breaches from above has recovered at this share of its threshold; in between the state holds."""
+    min_firing_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """An episode lasts at least this long."""
+    expire_seconds: Positive = 86_400.0
+    """An alert without data for this long is resolved as expired; until then it is kept."""
+    reopen_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """A new breach this soon after a resolve reopens the same episode, with the same key."""
+    cool_down_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """No second page this soon after the last one began."""
+    flap_changes: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """More fires and resolves than this within flap_seconds are one flapping notice, then quiet; 0 never."""
+    flap_seconds: Positive = 3600.0
+    wait_seconds: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    """With ``unless``: how long a notice waits for the suppressor to appear; one evaluation interval unless set."""
+    extension_seconds: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    """With ``unless``: how long after it clears the notice still waits; one evaluation interval unless set."""
+    group_wait_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """How long a first notice waits for further keys (tenants, routes) of the same alert."""
+    group_interval_seconds: Annotated[float, msgspec.Meta(ge=0)] = 300.0
+    """The shortest time between two notices of an alert that keeps firing."""
 
 
 class ReceiverSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
