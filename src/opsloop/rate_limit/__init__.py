@@ -1,5 +1,45 @@
-"""To be opened."""
+"""Rate limit: one exact call that says whether a request may go ahead, and why not.
+
+Objects
+    A *policy* is a list of *limits*. A limit has a *lever*: a **rate** (token bucket), a **quota** (counter per
+    calendar period) or **concurrency** (leased slots); a *unit* that it counts; a *scope* that says whose bucket it is.
+    A *decision* is the answer to one request; a yes is a *reservation*, which is settled once the real cost is known.
+Rule
+    All or nothing: a request is admitted by every limit that applies to it or by none, and a refusal writes nothing,
+    names every limit that said no and how long the slowest of them has to be waited for. What can never be admitted is
+    told so instead of being told to wait. Unknown is not zero: an amount that nobody estimated costs one unit.
+Algorithm
+    Integers only (:mod:`~opsloop.rate_limit.gcra`, :mod:`~opsloop.rate_limit.quota`,
+    :mod:`~opsloop.rate_limit.concurrency`), put together by the pure functions of :mod:`~opsloop.rate_limit.admit`,
+    run as one transaction by a store. Every decision can be an event, and a new policy can be tried on yesterday's.
+Limits
+    The store in memory serves one process; a restart begins with full buckets and untouched quotas. The wall clock
+    only names the period of a quota; rates and leases run on the monotonic clock.
+"""
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from opsloop.rate_limit.context import Amounts, Context
+from opsloop.rate_limit.decision import Decision, Receipt, Violation, decision_event, receipt_event
+from opsloop.rate_limit.limit import LimitState
+from opsloop.rate_limit.limiter import Limiter, RateLimitedError, Slot
+from opsloop.rate_limit.memory import MemoryStore, Store
+from opsloop.rate_limit.policy import Policy, policy_from_settings
+
+__all__ = [
+    "Amounts",
+    "Context",
+    "Decision",
+    "LimitState",
+    "Limiter",
+    "MemoryStore",
+    "Policy",
+    "RateLimitedError",
+    "Receipt",
+    "Slot",
+    "Store",
+    "Violation",
+    "decision_event",
+    "policy_from_settings",
+    "receipt_event",
+]

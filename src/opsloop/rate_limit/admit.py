@@ -1,0 +1,242 @@
+"""The pure core: admit, settle, renew and release as functions of (state, request, now).
+
+``decide`` looks at every limit first and writes only if all of them agree, so a rejected request costs nobody
+anything. No function here changes the state it is handed: each returns the changes to make, which a store applies in
+the same transaction. The times are the store's own, and only have to never go back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from opsloop.clock import NANOSECONDS
+from opsloop.rate_limit import concurrency, gcra, quota
+from opsloop.rate_limit.context import Amounts, amount_of
+from opsloop.rate_limit.decision import Decision, Demand, Receipt, Request, Violation
+from opsloop.rate_limit.limit import Key, Level
+
+__all__ = [
+    "HOLD_NS",
+    "Changes",
+    "Held",
+    "State",
+    "decide",
+    "expires_ns",
+    "release",
+    "renew",
+    "settle",
+]
+
+HOLD_NS: Final = 3600 * NANOSECONDS
+"""The longest that a request may take: its slot cannot be renewed, nor its estimate settled, beyond it."""
+LATE_SETTLE_NS: Final = 60 * NANOSECONDS
+"""How long an estimate can still be settled after its request was released."""
+NO_LEASES: Final[Mapping[str, int]] = {}
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A reservation: what was decided under an id, and until when that is remembered."""
+
+    decision: Decision
+    expires_ns: int
+    settled: bool = False
+
+
+class State(msgspec.Struct, frozen=True):
+    """What a store holds. The functions of this file read it and never write it."""
+
+    counts: Mapping[Key, int]
+    """A bucket's state or a quota's count; absent is an untouched one."""
+    leases: Mapping[Key, Mapping[str, int]]
+    """Reservation id to expiry, in order of expiry."""
+    held: Mapping[str, Held]
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """What a store has to write."""
+
+    counts: tuple[tuple[Demand, int], ...] = ()
+    leased: tuple[tuple[Key, str, int], ...] = ()
+    """Slots taken or renewed: (key, reservation, expiry). The lease moves to the end of its limit's order."""
+    dropped: tuple[tuple[Key, str], ...] = ()
+    """Slots given back: (key, reservation)."""
+    held: tuple[tuple[str, Held | None], ...] = ()
+    """Reservations to remember, or to forget (``None``)."""
+
+
+NOTHING: Final = Changes()
+
+
+def decide(state: State, request: Request, now_ns: int) -> tuple[Changes, Decision]:
+    """Admit a request on all of its limits or on none.
+
+    A reservation that is remembered gets the answer that it got before. A rejection changes nothing, names every limit
+    that said no, and waits for the slowest of them.
+    """
+    reservation = request.reservation
+    if reservation:
+        known = state.held.get(reservation)
+        if known is not None and known.expires_ns > now_ns:
+            return NOTHING, known.decision
+    counts: list[tuple[Demand, int]] = []
+    leased: list[tuple[Key, str, int]] = []
+    levels: list[Level] = []
+    for demand in request.demands:
+        limit, key = demand.limit, demand.key
+        if limit.bucket is not None:
+            after, wait = gcra.take(limit.bucket, state.counts.get(key, 0), demand.cost, now_ns)
+        elif limit.calendar is not None:
+            after, wait = quota.take(limit.amount, state.counts.get(key, 0), demand.cost, demand.resets_in_ns)
+        else:
+            leases = state.leases.get(key, NO_LEASES)
+            wait = concurrency.take(leases, limit.amount, now_ns)
+            if wait == 0:
+                leased.append((key, reservation, now_ns + limit.lease_ns))
+                levels.append(Level(limit, concurrency.held(leases, now_ns) + 1, now_ns, limit.lease_ns))
+                continue
+        if wait != 0:
+            return NOTHING, _refuse(state, request, now_ns)
+        counts.append((demand, after))
+        levels.append(Level(limit, after, now_ns, demand.resets_in_ns))
+    decision = Decision(request, "allowed", tuple(levels))
+    held = ((reservation, Held(decision, now_ns + HOLD_NS)),) if reservation else ()
+    return Changes(tuple(counts), tuple(leased), (), held), decision
+
+
+def settle(state: State, reservation: str, actual: Amounts, now_ns: int) -> tuple[Changes, Receipt]:
+    """Replace a reservation's estimate by what it really cost, and give its slots back; once.
+
+    More than the estimate is charged without asking and paid by waiting; less is given back. A unit that ``actual``
+    does not mention keeps its estimate. A quota is corrected in the period in which the request was admitted.
+    """
+    known = _known(state, reservation, now_ns)
+    if known is None or known.settled:
+        return NOTHING, Receipt(reservation, "not_held", "settled before, expired, or never admitted")
+    counts: list[tuple[Demand, int]] = []
+    request = known.decision.request
+    for demand in request.demands:
+        amount = None if demand.limit.lever == "concurrency" else amount_of(demand.limit.unit, actual)
+        if amount is None or amount == demand.cost:
+            continue
+        value = state.counts.get(demand.key)
+        if demand.limit.bucket is not None:
+            after = gcra.correct(demand.limit.bucket, value or 0, amount - demand.cost, now_ns)
+            counts.append((demand, after))
+        elif value is not None:  # a period that is forgotten is over for good
+            counts.append((demand, quota.correct(value, amount - demand.cost)))
+    after_held = Held(known.decision, known.expires_ns, settled=True) if request.remember else None
+    changes = Changes(tuple(counts), (), _slots(request), ((reservation, after_held),))
+    levels = tuple(Level(demand.limit, value, now_ns, demand.resets_in_ns) for demand, value in counts)
+    return changes, Receipt(reservation, "settled", _settled(request, counts), request, dict(actual), levels)
+
+
+def renew(state: State, reservation: str, now_ns: int) -> tuple[Changes, Receipt]:
+    """Prolong a reservation's slots by one lease each: all of them or none.
+
+    A lease that ran out is not revived, and none is prolonged beyond the longest time that a request may take.
+    """
+    known = _known(state, reservation, now_ns)
+    if known is None:
+        return NOTHING, Receipt(reservation, "not_held", "settled before, expired, or never admitted")
+    leased = []
+    for demand in known.decision.request.demands:
+        if demand.limit.lever == "concurrency":
+            if not concurrency.renewable(state.leases.get(demand.key, NO_LEASES), reservation, now_ns):
+                return NOTHING, Receipt(reservation, "not_held", f"the lease on {demand.limit.id} ran out")
+            if now_ns + demand.limit.lease_ns > known.expires_ns:
+                return NOTHING, Receipt(reservation, "not_held", f"{demand.limit.id} was held for the longest time")
+            leased.append((demand.key, reservation, now_ns + demand.limit.lease_ns))
+    return Changes(leased=tuple(leased)), Receipt(reservation, "renewed", f"{len(leased)} slots renewed")
+
+
+def release(state: State, reservation: str, now_ns: int) -> tuple[Changes, Receipt]:
+    """Give a reservation's slots back and let its estimate stand; it can still be settled for a minute."""
+    known = _known(state, reservation, now_ns)
+    if known is None:
+        return NOTHING, Receipt(reservation, "not_held", "settled before, expired, or never admitted")
+    request = known.decision.request
+    kept: Held | None = known
+    if not known.settled and not request.remember:
+        late = any(demand.limit.lever != "concurrency" for demand in request.demands)
+        kept = Held(known.decision, min(known.expires_ns, now_ns + LATE_SETTLE_NS)) if late else None
+    slots = _slots(request)
+    return Changes(dropped=slots, held=((reservation, kept),)), Receipt(
+        reservation, "released", f"{len(slots)} slots given back", request
+    )
+
+
+def expires_ns(demand: Demand, value: int, now_ns: int) -> int:
+    """Return when a count means nothing any more: a full bucket, or a period that nothing can be settled in."""
+    if demand.limit.bucket is not None:
+        return now_ns + gcra.full_in_ns(demand.limit.bucket, value, now_ns)
+    return now_ns + demand.resets_in_ns + HOLD_NS
+
+
+def _known(state: State, reservation: str, now_ns: int) -> Held | None:
+    known = state.held.get(reservation)
+    return known if known is not None and known.expires_ns > now_ns else None
+
+
+def _slots(request: Request) -> tuple[tuple[Key, str], ...]:
+    return tuple((demand.key, request.reservation) for demand in request.demands if demand.limit.lever == "concurrency")
+
+
+def _refuse(state: State, request: Request, now_ns: int) -> Decision:
+    """Look at every limit, and say which ones refuse and why."""
+    levels: list[Level] = []
+    violated: list[Violation] = []
+    for demand in request.demands:
+        limit, key = demand.limit, demand.key
+        value, resets_in_ns = state.counts.get(key, 0), demand.resets_in_ns
+        wait: int | None
+        if limit.bucket is not None:
+            _, wait = gcra.take(limit.bucket, value, demand.cost, now_ns)
+        elif limit.calendar is not None:
+            _, wait = quota.take(limit.amount, value, demand.cost, resets_in_ns)
+        else:
+            leases = state.leases.get(key, NO_LEASES)
+            value, wait = concurrency.held(leases, now_ns), concurrency.take(leases, limit.amount, now_ns)
+            resets_in_ns = max(0, max(leases.values(), default=0) - now_ns)
+        level = Level(limit, value, now_ns, resets_in_ns)
+        levels.append(level)
+        if wait != 0:
+            violated.append(_violation(demand, request, level, wait))
+    waits = [violation.retry_after_ns for violation in violated]
+    longest = None if None in waits else max(wait for wait in waits if wait is not None)
+    return Decision(
+        request, "never_admissible" if longest is None else "rejected", tuple(levels), tuple(violated), longest
+    )
+
+
+def _violation(demand: Demand, request: Request, level: Level, wait: int | None) -> Violation:
+    limit = demand.limit
+    scope = {name: getattr(request.context, name) for name in limit.scope}
+    whose = " for " + ", ".join(f"{name} {value or '(unknown)'}" for name, value in scope.items()) if scope else ""
+    remaining = level.state().remaining
+    if wait is None:
+        told = f"{demand.cost} {limit.unit} asked, never more than {limit.capacity} at once"
+    elif limit.lever == "concurrency":
+        told = f"all {limit.amount} slots are held, the next lease ends in {wait / NANOSECONDS:.3f} s"
+    elif limit.lever == "quota":
+        told = f"{remaining} of {limit.spelled()} left, {demand.cost} asked, resets in {wait / NANOSECONDS:.3f} s"
+    else:
+        told = f"{remaining} of {limit.spelled()} left, {demand.cost} asked, admissible in {wait / NANOSECONDS:.3f} s"
+    return Violation(
+        limit=limit.id,
+        lever=limit.lever,
+        scope=scope,
+        cost=demand.cost,
+        remaining=remaining,
+        retry_after_ns=wait,
+        shared=limit.shared,
+        reason=f"{limit.id}{whose}: {told}",
+    )
+
+
+def _settled(request: Request, counts: list[tuple[Demand, int]]) -> str:
+    if not counts:
+        return "the estimate was right" if request.demands else "no limit applies"
+    return "corrected " + ", ".join(demand.limit.id for demand, _ in counts)

@@ -1,0 +1,192 @@
+"""The answer to an admission: whether, why not, when again, and how full every limit is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from opsloop.clock import NANOSECONDS
+from opsloop.event import Event
+from opsloop.rate_limit.context import Amounts, Context
+from opsloop.rate_limit.limit import Key, Level, Lever, Limit, LimitState
+
+__all__ = [
+    "Decision",
+    "Demand",
+    "Receipt",
+    "Request",
+    "Violation",
+    "decision_event",
+    "receipt_event",
+]
+
+
+class Demand(msgspec.Struct, frozen=True):
+    """One limit as it bears on one request."""
+
+    limit: Limit
+    key: Key
+    cost: int
+    resets_in_ns: int = 0
+    """To the end of a quota's period; 0 for other levers."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One request, resolved against a policy: everything that a store needs to decide."""
+
+    context: Context
+    estimate: Amounts
+    demands: tuple[Demand, ...]
+    ts_ns: int
+    """The wall-clock time that named the quota periods."""
+    reservation: str = ""
+    """The id under which it can be repeated, settled, renewed and released; empty when there is nothing to settle."""
+    remember: bool = False
+    """Whether the caller chose the id and may repeat it: then it is remembered after it was settled."""
+
+
+class Violation(msgspec.Struct, frozen=True, kw_only=True):
+    """One limit that said no."""
+
+    limit: str
+    """The limit's id."""
+    lever: Lever
+    scope: dict[str, str]
+    """Whose bucket it is: scope names and values."""
+    cost: int
+    remaining: int
+    retry_after_ns: int | None
+    """Until this limit alone would say yes; ``None`` when it never will."""
+    shared: bool
+    """Whether it is one for all callers."""
+    reason: str
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """Yes or no with its reasons. Nothing is written for a no; a yes has reserved its estimate on every limit."""
+
+    request: Request
+    status: Literal["allowed", "rejected", "never_admissible"]
+    levels: tuple[Level, ...]
+    violated: tuple[Violation, ...] = ()
+    """Every limit that said no, in the order of the policy."""
+    retry_after_ns: int | None = 0
+    """The longest wait among the violated limits; ``None`` when waiting does not help."""
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the request may go ahead."""
+        return self.status == "allowed"
+
+    @property
+    def reservation(self) -> str:
+        """The id to settle, renew and release with; empty after a no and where there is nothing to settle."""
+        return self.request.reservation if self.status == "allowed" else ""
+
+    @property
+    def retry_after_seconds(self) -> float | None:
+        """``retry_after_ns`` in seconds; 0 when allowed, ``None`` when waiting does not help."""
+        return None if self.retry_after_ns is None else self.retry_after_ns / NANOSECONDS
+
+    @property
+    def status_code(self) -> int:
+        """The HTTP status: 200, 429, 413 for what can never be admitted, 503 when only limits for all are full."""
+        if self.status == "allowed":
+            return 200
+        if self.status == "never_admissible":
+            return 413
+        return 503 if all(violation.shared for violation in self.violated) else 429
+
+    @property
+    def limits(self) -> dict[str, LimitState]:
+        """Every limit that the request counts against, by id, as the decision left it."""
+        return {level.limit.id: level.state() for level in self.levels}
+
+    @property
+    def reason(self) -> str:
+        """One sentence that names every violated limit."""
+        if self.status != "allowed":
+            return "; ".join(violation.reason for violation in self.violated)
+        if not self.levels:
+            return "no limit applies"
+        return "within " + ", ".join(level.limit.id for level in self.levels)
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """The answer to settle, renew and release. ``not_held`` changed nothing, so each of them is done once."""
+
+    reservation: str
+    status: Literal["settled", "renewed", "released", "not_held"]
+    reason: str
+    request: Request | None = None
+    actual: Amounts = {}
+    levels: tuple[Level, ...] = ()
+    """The limits that it changed, as it left them."""
+
+
+def decision_event(decision: Decision, *, service: str = "") -> Event:
+    """Return the ``limit`` event of phase ``admit`` that records a decision; the same decision has the same event."""
+    request = decision.request
+    attributes: dict[str, Any] = {
+        "phase": "admit",
+        "allowed": decision.allowed,
+        "status": decision.status,
+        "violated": [violation.limit for violation in decision.violated],
+        "limits": _states(decision.levels),
+        "estimate": dict(request.estimate),
+        "retry_after_seconds": decision.retry_after_seconds,
+        "reservation": decision.reservation,
+    }
+    if not decision.allowed:
+        attributes["reason"] = decision.reason
+    return _event(
+        request,
+        request.ts_ns,
+        attributes,
+        service=service,
+        event_id=f"limit:admit:{request.ts_ns}:{decision.reservation}" if decision.reservation else "",
+        severity="INFO" if decision.allowed else "WARN",
+        status_code=None if decision.allowed else decision.status_code,
+        error_type="" if decision.allowed else "rate_limited",
+        message=decision.reason,
+    )
+
+
+def receipt_event(receipt: Receipt, ts_ns: int, *, service: str = "") -> Event:
+    """Return the ``limit`` event of phase ``settle`` that records what a request really cost.
+
+    Raises ``ValueError`` for a receipt that is not of a settle.
+    """
+    if receipt.request is None or receipt.status != "settled":
+        raise ValueError(f"a receipt that says {receipt.status!r} is no settlement")
+    attributes = {
+        "phase": "settle",
+        "allowed": True,
+        "limits": _states(receipt.levels),
+        "estimate": dict(receipt.request.estimate),
+        "actual": dict(receipt.actual),
+        "reservation": receipt.reservation,
+    }
+    name = f"limit:settle:{receipt.request.ts_ns}:{receipt.reservation}"
+    return _event(receipt.request, ts_ns, attributes, service=service, event_id=name, message=receipt.reason)
+
+
+def _states(levels: tuple[Level, ...]) -> dict[str, Any]:
+    return {level.limit.id: msgspec.to_builtins(level.state()) for level in levels}
+
+
+def _event(request: Request, ts_ns: int, attributes: Mapping[str, Any], **fields: Any) -> Event:
+    context = request.context
+    known = {name: getattr(context, name) for name in ("organisation", "key") if getattr(context, name)}
+    return Event(
+        ts_ns=ts_ns,
+        event="limit",
+        request_id=context.request_id,
+        tenant=context.tenant,
+        route=context.route,
+        model=context.model,
+        attributes={**attributes, **known},
+        **fields,
+    )

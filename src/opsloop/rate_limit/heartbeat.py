@@ -1,0 +1,65 @@
+"""The heartbeat: one thread that keeps the leases of running requests alive, and no others.
+
+A thread and not a task, because a busy event loop would let the leases of healthy requests run out. It lives while
+there is something to renew and ends when there is not.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+__all__ = ["Heartbeat"]
+
+
+class Heartbeat:
+    """Renews what it was given until it is told to stop. A reservation whose renewal is refused is dropped."""
+
+    def __init__(self, renew: Callable[[str], bool]) -> None:
+        """``renew(reservation)`` prolongs one and tells whether there was something to prolong."""
+        self._renew = renew
+        self._wake = threading.Condition()
+        self._every: dict[str, float] = {}
+        self._running = False
+
+    def start(self, reservation: str, *, every_seconds: float) -> None:
+        """Renew a reservation at least every so many seconds."""
+        with self._wake:
+            self._every[reservation] = every_seconds
+            self._wake.notify()
+            if not self._running:
+                self._running = True
+                threading.Thread(target=self._run, name="opsloop-heartbeat", daemon=True).start()
+
+    def stop(self, reservation: str) -> None:
+        """Renew it no more."""
+        with self._wake:
+            self._every.pop(reservation, None)
+
+    def beat(self) -> int:
+        """Renew everything once, now; return how many were renewed."""
+        with self._wake:
+            reservations = list(self._every)
+        renewed = 0
+        for reservation in reservations:
+            if self._renew(reservation):
+                renewed += 1
+            else:
+                self.stop(reservation)
+        return renewed
+
+    def __len__(self) -> int:
+        """Return how many reservations are kept alive."""
+        return len(self._every)
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                if not self._every:
+                    self._running = False
+                    return
+                known = len(self._every)
+                shortest = min(self._every.values())
+                if self._wake.wait(shortest) and len(self._every) > known:
+                    continue  # a new one may need a shorter beat
+            self.beat()

@@ -1,0 +1,111 @@
+"""One limit of a policy, compiled: its lever, what it counts, and the arithmetic that goes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Literal
+
+import msgspec
+
+from opsloop.clock import NANOSECONDS
+from opsloop.rate_limit import gcra, quota
+from opsloop.rate_limit.context import Context
+
+__all__ = ["PERIOD_SECONDS", "Key", "Level", "Lever", "Limit", "LimitState"]
+
+Lever = Literal["rate", "quota", "concurrency"]
+Key = tuple[Any, ...]
+"""Where a limit's state lies: (root, scope values) for rates and slots, (root, scope values, period start) for quotas.
+
+A tuple and not a joined text, so that no tenant can name itself into another one's bucket.
+"""
+PERIOD_SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """A compiled limit; build it with :func:`opsloop.rate_limit.policy_from_settings`."""
+
+    id: str
+    lever: Lever
+    amount: int
+    """Units per period for a rate or quota, slots for concurrency."""
+    unit: str
+    per: str
+    scope: tuple[str, ...]
+    when: tuple[tuple[str, str], ...]
+    root: str
+    """The first part of its keys. It holds a rate's numbers, whose state means nothing under another rate."""
+    read: Callable[[Context], Any]
+    """The scope's values of a context."""
+    bucket: gcra.Rate | None = None
+    calendar: quota.Calendar | None = None
+    lease_ns: int = 0
+
+    @property
+    def settles(self) -> bool:
+        """Whether there is something to settle or release later: an amount known afterwards only, or a slot."""
+        return self.lever == "concurrency" or self.unit != "requests"
+
+    def applies(self, context: Context) -> bool:
+        """Tell whether a request is counted at all."""
+        return all(getattr(context, name) == value for name, value in self.when)
+
+    @property
+    def capacity(self) -> int:
+        """The most units that can be had at once."""
+        return self.amount if self.bucket is None else self.bucket.capacity // self.bucket.weight
+
+    @property
+    def shared(self) -> bool:
+        """Whether it is one for all callers: when it is full the service is, and nobody asked for too much."""
+        return not {"organisation", "tenant", "key"}.intersection(self.scope)
+
+    def spelled(self) -> str:
+        """Return the limit in words.
+
+        >>> from opsloop.rate_limit import policy_from_settings
+        >>> from opsloop.settings import LimitSettings
+        >>> rate = LimitSettings(id="tpm", lever="rate", amount=90_000, unit="tokens")
+        >>> policy_from_settings([rate]).limits[0].spelled()
+        '90000 tokens per minute'
+        """
+        if self.lever == "concurrency":
+            return f"{self.amount} at once"
+        return f"{self.amount} {self.unit} per {self.per}"
+
+
+class LimitState(msgspec.Struct, frozen=True, kw_only=True):
+    """How full a limit is, right after a decision."""
+
+    remaining: int
+    """Whole units that could be had now."""
+    used_ratio: float
+    """Used share of the capacity; above 1 when an actual cost exceeded its estimate."""
+    reset_seconds: float
+    """Until it is wholly free again if nothing more is asked: a full bucket, a new period, the last lease's end."""
+
+
+class Level(msgspec.Struct, frozen=True):
+    """The raw numbers behind a :class:`LimitState`, kept as they were: most decisions are never looked into."""
+
+    limit: Limit
+    value: int
+    """A bucket's state, a quota's count, or the slots held."""
+    now_ns: int
+    resets_in_ns: int
+
+    def state(self) -> LimitState:
+        """Work the numbers out."""
+        bucket = self.limit.bucket
+        if bucket is not None:
+            owed = gcra.debt(bucket, self.value, self.now_ns)
+            return LimitState(
+                remaining=gcra.remaining(bucket, self.value, self.now_ns),
+                used_ratio=owed / bucket.capacity,
+                reset_seconds=gcra.full_in_ns(bucket, self.value, self.now_ns) / NANOSECONDS,
+            )
+        return LimitState(
+            remaining=max(0, self.limit.amount - self.value),
+            used_ratio=self.value / self.limit.amount,
+            reset_seconds=self.resets_in_ns / NANOSECONDS,
+        )

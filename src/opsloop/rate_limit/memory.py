@@ -1,0 +1,163 @@
+"""The store in memory, and the port that every store has.
+
+One lock makes each call one transaction: read, decide by the pure core, write. Memory is bounded by what still
+matters: a bucket is forgotten when it is full again, a quota an hour after its period, a reservation when it is
+settled or after an hour. Each write sweeps a few of those that are due.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from typing import Protocol
+
+from opsloop.clock import Clock, SystemClock
+from opsloop.rate_limit import admit as core
+from opsloop.rate_limit import concurrency, gcra
+from opsloop.rate_limit.context import Amounts
+from opsloop.rate_limit.decision import Decision, Receipt, Request
+from opsloop.rate_limit.expiry import ExpiryWheel
+from opsloop.rate_limit.limit import Key, Limit
+
+__all__ = ["MemoryStore", "Store"]
+
+SWEPT_PER_WRITE = 4
+
+
+class Store(Protocol):
+    """Where limits are kept: each call is one transaction at the store's own time, and safe to repeat."""
+
+    def admit(self, request: Request) -> Decision:
+        """Decide and write; see :func:`opsloop.rate_limit.admit.decide`."""
+        ...
+
+    def peek(self, request: Request) -> Decision:
+        """Decide and write nothing."""
+        ...
+
+    def settle(self, reservation: str, actual: Amounts) -> Receipt:
+        """See :func:`opsloop.rate_limit.admit.settle`."""
+        ...
+
+    def renew(self, reservation: str) -> Receipt:
+        """See :func:`opsloop.rate_limit.admit.renew`."""
+        ...
+
+    def release(self, reservation: str) -> Receipt:
+        """See :func:`opsloop.rate_limit.admit.release`."""
+        ...
+
+
+class MemoryStore:
+    """A :class:`Store` in this process, safe between threads. Its time is the monotonic clock, which never jumps."""
+
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        """Start with every limit untouched."""
+        self._clock = clock or SystemClock()
+        self._lock = threading.Lock()
+        self._now_ns = 0
+        self._counts: dict[Key, int] = {}
+        self._leases: dict[Key, dict[str, int]] = {}
+        self._held: dict[str, core.Held] = {}
+        self._state = core.State(self._counts, self._leases, self._held)
+        self._limits: dict[str, Limit] = {}
+        self._counted = ExpiryWheel[Key]()
+        self._leased = ExpiryWheel[Key]()
+        self._reserved = ExpiryWheel[str]()
+
+    def admit(self, request: Request) -> Decision:
+        """Decide and write, in one transaction."""
+        with self._lock:
+            now_ns = self._tick()
+            changes, decision = core.decide(self._state, request, now_ns)
+            self._apply(changes, now_ns)
+        return decision
+
+    def peek(self, request: Request) -> Decision:
+        """Decide and write nothing."""
+        with self._lock:
+            return core.decide(self._state, request, self._tick())[1]
+
+    def settle(self, reservation: str, actual: Amounts) -> Receipt:
+        """Replace an estimate by what it really cost, once."""
+        with self._lock:
+            now_ns = self._tick()
+            changes, receipt = core.settle(self._state, reservation, actual, now_ns)
+            self._apply(changes, now_ns)
+        return receipt
+
+    def renew(self, reservation: str) -> Receipt:
+        """Prolong a reservation's slots."""
+        with self._lock:
+            now_ns = self._tick()
+            changes, receipt = core.renew(self._state, reservation, now_ns)
+            self._apply(changes, now_ns)
+        return receipt
+
+    def release(self, reservation: str) -> Receipt:
+        """Give a reservation's slots back."""
+        with self._lock:
+            now_ns = self._tick()
+            changes, receipt = core.release(self._state, reservation, now_ns)
+            self._apply(changes, now_ns)
+        return receipt
+
+    def __len__(self) -> int:
+        """Return how many counts, slots and reservations are kept."""
+        return len(self._counts) + sum(map(len, self._leases.values())) + len(self._held)
+
+    def _tick(self) -> int:
+        """Return the time, which stands still should the clock go back."""
+        self._now_ns = now_ns = max(self._now_ns, self._clock.monotonic_ns())
+        return now_ns
+
+    def _apply(self, changes: core.Changes, now_ns: int) -> None:
+        for demand, value in changes.counts:
+            key = demand.key
+            if key not in self._counts:
+                self._limits[demand.limit.root] = demand.limit
+                self._counted.add(key, core.expires_ns(demand, value, now_ns))
+            self._counts[key] = value
+        for key, reservation, expiry_ns in changes.leased:
+            leases = self._leases.get(key)
+            if leases is None:
+                leases = self._leases[key] = {}
+                self._leased.add(key, expiry_ns)
+            _drop_expired(leases, now_ns)
+            leases.pop(reservation, None)
+            leases[reservation] = expiry_ns
+        for key, reservation in changes.dropped:
+            self._leases.get(key, {}).pop(reservation, None)
+        for reservation, held in changes.held:
+            if held is None:
+                self._held.pop(reservation, None)
+            else:
+                self._held[reservation] = held
+                self._reserved.add(reservation, held.expires_ns)
+        self._sweep(now_ns)
+
+    def _sweep(self, now_ns: int) -> None:
+        """Forget a few of the things that are due; what was prolonged since goes back onto its wheel."""
+        for key in self._counted.due(now_ns, most=SWEPT_PER_WRITE):
+            bucket = self._limits[key[0]].bucket
+            rest_ns = 0 if bucket is None else gcra.full_in_ns(bucket, self._counts[key], now_ns)
+            if rest_ns > 0:
+                self._counted.add(key, now_ns + rest_ns)
+            else:
+                del self._counts[key]
+        for key in self._leased.due(now_ns, most=SWEPT_PER_WRITE):
+            leases = self._leases[key]
+            _drop_expired(leases, now_ns)
+            if leases:
+                self._leased.add(key, next(reversed(leases.values())))
+            else:
+                del self._leases[key]
+        for reservation in self._reserved.due(now_ns, most=SWEPT_PER_WRITE):
+            held = self._held.get(reservation)
+            if held is not None and held.expires_ns <= now_ns:
+                del self._held[reservation]
+
+
+def _drop_expired(leases: dict[str, int], now_ns: int) -> None:
+    for reservation in list(itertools.islice(leases, concurrency.expired(leases, now_ns))):
+        del leases[reservation]
