@@ -6,6 +6,7 @@
     ├── InputError            the sender's: what was handed in is wrong; sending it again will not help
     │   ├── EventError        an event has a wrong field, and where
     │   ├── FilterError       a query line does not parse; carries the span for a caret
+    │   ├── NotFoundError     what was asked for by its id does not exist
     │   └── PayloadError      a request body or file cannot be decoded
     ├── ConfigError           the operator's: a setting, rule, policy or file is wrong
     └── StoreError            the machine's: the store cannot be opened, read or written now
@@ -19,6 +20,7 @@ __all__ = [
     "EventError",
     "FilterError",
     "InputError",
+    "NotFoundError",
     "OpsloopError",
     "PayloadError",
     "StoreBusyError",
@@ -71,6 +73,10 @@ class FilterError(InputError):
         """Return the line with a caret under the fault and the message behind it."""
         carets = "^" * max(1, self.end - self.start)
         return f"{self.text}\n{' ' * self.start}{carets} {self}"
+
+
+class NotFoundError(InputError):
+    """Nothing has the id that was asked for."""
 
 
 class PayloadError(InputError):

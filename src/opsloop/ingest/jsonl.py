@@ -20,7 +20,8 @@ def read_json_lines(body: bytes, *, first_line: int = 1) -> Batch:
     r"""Read one event per line; empty lines are skipped, a bad line is rejected by its number and the rest kept.
 
     A key that is no field of an event goes into its attributes; a line without ``event`` is a ``log``; ``level`` and
-    ``msg`` are read as other loggers mean them. Raises :class:`PayloadError` when the body is not UTF-8 or no single line of it can be read.
+    ``msg`` are read as other loggers mean them. Raises :class:`PayloadError` when the body is not UTF-8 or no single
+    line of it can be read.
 
     >>> batch = read_json_lines(b'{"ts_ns": 1, "event": "log", "colour": "red"}\nnot json\n')
     >>> batch.events[0].attributes, batch.rejected

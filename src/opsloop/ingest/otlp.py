@@ -258,7 +258,9 @@ def _object(value: Any, what: str) -> dict[str, Any]:
 
 
 def _list(parent: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    items = parent.get(name) or []
+    items = parent.get(name)
+    if items is None:
+        return []
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise PayloadError(f"{name} is not a list of objects", fix="send OTLP/JSON as the specification shapes it")
     return items

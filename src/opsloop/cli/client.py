@@ -1,0 +1,166 @@
+"""How a command gets its answers: from a running server over HTTP, or from the store itself in this process.
+
+Both speak the same endpoints, so a command is written once. A server is found by ``--url`` or ``OPSLOOP_URL``, else by
+the lock in the store's folder, which names the address of whoever has it open.
+"""
+
+from __future__ import annotations
+
+import re
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from opsloop.clock import SystemClock
+from opsloop.endpoint import Endpoint
+from opsloop.errors import ConfigError, FilterError, InputError, NotFoundError, OpsloopError, StoreError
+from opsloop.settings import Settings, environment
+from opsloop.store.owner import owner_of
+
+__all__ = ["Api", "HttpApi", "LocalApi", "connect"]
+
+TIMEOUT_SECONDS = 60.0
+
+
+class Api(Protocol):
+    """What commands ask."""
+
+    where: str
+    """What answers, for people."""
+
+    def call(
+        self, path: str, arguments: Mapping[str, Any] | None = None, *, method: str = "GET", body: bytes = b""
+    ) -> Any:
+        """Call an endpoint; arguments that are ``None`` are left out. Raises :class:`OpsloopError`."""
+        ...
+
+    def send(self, lines: bytes, *, first_line: int = 1) -> dict[str, Any]:
+        """Store JSON lines; return ``accepted``, ``rejected`` and ``reasons``."""
+        ...
+
+
+class HttpApi:
+    """Asks a running server."""
+
+    def __init__(self, url: str, *, token: str = "") -> None:
+        """Ask the server at ``url``."""
+        if not url.startswith(("http://", "https://")):
+            raise ConfigError(f"{url!r} is no server address", fix="write http://host:port")
+        self.where = url.rstrip("/")
+        self._token = token
+
+    def call(
+        self, path: str, arguments: Mapping[str, Any] | None = None, *, method: str = "GET", body: bytes = b""
+    ) -> Any:
+        """Call an endpoint over HTTP."""
+        given = {name: str(value) for name, value in (arguments or {}).items() if value is not None}
+        filled = re.sub(r"{(\w+)}", lambda match: urllib.parse.quote(given.pop(match[1]), safe=""), path)
+        query = f"?{urllib.parse.urlencode(given)}" if given else ""
+        return self._ask(f"{filled}{query}", method, body, "application/json")
+
+    def send(self, lines: bytes, *, first_line: int = 1) -> dict[str, Any]:
+        """Post JSON lines; the server numbers from 1, so its reasons are moved to the file's lines."""
+        answer: dict[str, Any] = self._ask("/api/events", "POST", lines, "application/x-ndjson")
+        answer["reasons"] = [_moved(reason, first_line - 1) for reason in answer["reasons"]]
+        return answer
+
+    def _ask(self, target: str, method: str, body: bytes, kind: str) -> Any:
+        headers = {"Content-Type": kind} if body else {}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        request = urllib.request.Request(  # noqa: S310 - the scheme was checked to be http or https
+            f"{self.where}{target}", data=body or (b"" if method == "POST" else None), headers=headers, method=method
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310 - as above
+                return msgspec.json.decode(answer.read())
+        except urllib.error.HTTPError as error:
+            raise _problem(error) from None
+        except OSError as error:
+            reason = getattr(error, "reason", error)
+            fix = "start it with: opsloop up"
+            raise StoreError(f"no opsloop server answers at {self.where} ({reason})", fix=fix) from None
+        except msgspec.DecodeError as error:
+            raise StoreError(f"{self.where} did not answer in JSON: {error}", fix="check --url") from None
+
+
+class LocalApi:
+    """Answers from an open store in this process."""
+
+    def __init__(self, database: Any, endpoints: tuple[Endpoint, ...], settings: Settings) -> None:
+        """Answer from ``database`` with the rooms' endpoints."""
+        self.where = database.location
+        self._database = database
+        self._settings = settings
+        self._handlers: dict[tuple[str, str], Callable[[Mapping[str, str], bytes], Any]] = {
+            (endpoint.method, endpoint.path): endpoint.handler for endpoint in endpoints
+        }
+
+    def call(
+        self, path: str, arguments: Mapping[str, Any] | None = None, *, method: str = "GET", body: bytes = b""
+    ) -> Any:
+        """Call an endpoint's handler, and read its answer as JSON would carry it."""
+        given = {name: str(value) for name, value in (arguments or {}).items() if value is not None}
+        return msgspec.json.decode(msgspec.json.encode(self._handlers[method, path](given, body)))
+
+    def send(self, lines: bytes, *, first_line: int = 1) -> dict[str, Any]:
+        """Store JSON lines directly."""
+        from opsloop.ingest import accept, read_json_lines  # noqa: PLC0415 - the decoders load when something comes in
+
+        days = self._settings.server.retention_days
+        batch = read_json_lines(lines, first_line=first_line)
+        batch = accept(batch, now_ns=SystemClock().now_ns(), retention_days=days)
+        self._database.append(batch.events)
+        return {"accepted": len(batch.events), "rejected": batch.rejected, "reasons": batch.reasons}
+
+
+def connect(settings: Settings, *, url: str = "", create: bool = False) -> AbstractContextManager[Api]:
+    """Return whatever answers: the server at ``url``, the server that has the store open, or the store itself.
+
+    With ``create`` a store that is not there yet is made; without, its absence is an error that says so.
+    """
+    variables = environment()
+    address = url or variables.get("OPSLOOP_URL", "")
+    store = settings.server.store
+    on_disk = "://" not in store and store != ":memory:"
+    if not address and on_disk:
+        owner = owner_of(store)
+        address = owner.url if owner else ""
+    if address:
+        return nullcontext(HttpApi(address, token=variables.get("OPSLOOP_TOKEN", "")))
+    if on_disk and not create and not (Path(store).expanduser() / "clickhouse").is_dir():
+        raise StoreError(f"no server runs and there is no store at {store}", fix="start one with: opsloop up --demo")
+    return _local(settings)
+
+
+@contextmanager
+def _local(settings: Settings) -> Iterator[Api]:
+    from opsloop.server.catalogue import all_endpoints  # noqa: PLC0415 - the engine loads only when no server runs
+    from opsloop.store import ClickHouseStream  # noqa: PLC0415 - as above
+
+    with ClickHouseStream(settings.server.store) as database:
+        yield LocalApi(database, all_endpoints(database, settings, SystemClock()), settings)
+
+
+def _problem(error: urllib.error.HTTPError) -> OpsloopError:
+    """Return a problem document as the error that it was."""
+    try:
+        members = msgspec.json.decode(error.read())
+        detail, fix = members["detail"], members.get("fix", "")
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return StoreError(f"the server answered {error.code} {error.reason}", fix="check --url")
+    if "text" in members:
+        span = {"start": members["start"], "end": members["end"]}
+        return FilterError(detail, text=members["text"], fix=fix, **span)
+    kinds: dict[int, type[OpsloopError]] = {404: NotFoundError, 503: StoreError, 500: StoreError}
+    return kinds.get(error.code, InputError)(detail, fix=fix)
+
+
+def _moved(reason: str, lines: int) -> str:
+    return re.sub(r"\bline (\d+):", lambda match: f"line {int(match[1]) + lines}:", reason)

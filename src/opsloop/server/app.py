@@ -1,0 +1,126 @@
+"""The ASGI application: intake, every room's endpoints, live updates, health, metrics and the pages."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from opsloop.endpoint import Endpoint
+from opsloop.errors import InputError, OpsloopError
+from opsloop.server.auth import Gatekeeper
+from opsloop.server.catalogue import all_endpoints
+from opsloop.server.intake import Intake
+from opsloop.server.metrics import exposition
+from opsloop.server.openapi import document
+from opsloop.server.pages import Pages
+from opsloop.server.problem import json_response, problem, problem_of
+from opsloop.server.runtime import Runtime
+from opsloop.settings import environment
+
+__all__ = ["build_app"]
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def build_app(runtime: Runtime, *, gatekeeper: Gatekeeper | None = None) -> Starlette:
+    """Return the application over a runtime; ``gatekeeper`` defaults to the tokens of the environment."""
+    gate = gatekeeper or Gatekeeper(environment(), host=runtime.settings.server.host)
+    endpoints = all_endpoints(runtime.database, runtime.settings, runtime.clock)
+    pages = Pages(next(item for item in endpoints if item.path == "/api/signals"))
+    routes: list[BaseRoute] = [
+        *_intake_routes(runtime, gate),
+        *(_endpoint_route(item, gate) for item in endpoints),
+        *_operation_routes(runtime, gate, endpoints),
+        Route("/api/{rest:path}", _unknown_path, methods=["GET", "POST", "PUT", "DELETE"]),
+        Route("/v1/{rest:path}", _unknown_path, methods=["GET", "POST"]),
+        Route("/{path:path}", _guarded(pages.answer, gate, "read")),
+    ]
+    return Starlette(routes=routes, exception_handlers={HTTPException: _http_problem, Exception: _unforeseen})
+
+
+def _guarded(handler: Handler, gate: Gatekeeper, scope: str) -> Handler:
+    async def answer(request: Request) -> Response:
+        refusal = gate.refusal(request, scope)
+        return refusal if refusal is not None else await handler(request)
+
+    return answer
+
+
+def _intake_routes(runtime: Runtime, gate: Gatekeeper) -> list[BaseRoute]:
+    """Return the paths that take events; an OTLP path is also known with its slash, or appended twice."""
+    intake = Intake(runtime)
+    routes: list[BaseRoute] = [Route("/api/events", _guarded(intake.events, gate, "ingest"), methods=["POST"])]
+    for signal, handler in (("traces", intake.traces), ("logs", intake.logs)):
+        answer = _guarded(handler, gate, "ingest")
+        paths = (f"/v1/{signal}", f"/v1/{signal}/", f"/v1/{signal}/v1/{signal}")
+        routes += [Route(path, answer, methods=["POST"]) for path in paths]
+    return routes
+
+
+def _endpoint_route(endpoint: Endpoint, gate: Gatekeeper) -> Route:
+    known = {parameter.name for parameter in endpoint.parameters} | set(_placeholders(endpoint.path))
+
+    async def answer(request: Request) -> Response:
+        arguments = {**request.query_params, **{name: str(value) for name, value in request.path_params.items()}}
+        try:
+            unknown = sorted(set(arguments) - known)
+            if unknown:
+                message = f"{endpoint.path} has no parameter {unknown[0]!r}"
+                raise InputError(message, fix=f"use {', '.join(sorted(known)) or 'none'}")
+            value = await run_in_threadpool(endpoint.handler, arguments, await request.body())
+            return json_response(value)
+        except OpsloopError as error:
+            return problem_of(error)
+
+    return Route(endpoint.path, _guarded(answer, gate, endpoint.scope), methods=[endpoint.method])
+
+
+def _placeholders(path: str) -> list[str]:
+    return [part.strip("{}") for part in path.split("/") if part.startswith("{")]
+
+
+def _operation_routes(runtime: Runtime, gate: Gatekeeper, endpoints: Sequence[Endpoint]) -> list[BaseRoute]:
+    async def live(_: Request) -> Response:
+        return runtime.live.response()
+
+    async def health(_: Request) -> Response:
+        failing = dict(runtime.workers.failures)
+        state = {"status": "degraded" if failing else "ok", "worker_failures": failing}
+        if failing:
+            state["last_failure"] = runtime.workers.last_failure
+        return json_response({**state, "turns": runtime.workers.turns, "waiting_rows": runtime.commits.waiting_rows})
+
+    async def metrics(_: Request) -> Response:
+        return PlainTextResponse(exposition(runtime), media_type="text/plain; version=0.0.4")
+
+    async def openapi(_: Request) -> Response:
+        return json_response(document(endpoints))
+
+    return [
+        Route("/api/live", _guarded(live, gate, "read")),
+        Route("/health", health),
+        Route("/metrics", _guarded(metrics, gate, "read")),
+        Route("/api/openapi.json", _guarded(openapi, gate, "read")),
+    ]
+
+
+async def _unknown_path(request: Request) -> Response:
+    fix = "OTLP is taken at /v1/traces and /v1/logs, the API is listed at /api/openapi.json"
+    return problem(404, f"there is nothing at {request.url.path}", fix=fix)
+
+
+async def _http_problem(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return problem(status, str(getattr(error, "detail", error)))
+
+
+async def _unforeseen(request: Request, error: Exception) -> Response:
+    """Answer a fault of ours with 503 where a sender would otherwise throw its batch away, and with 500 elsewhere."""
+    status = 503 if request.url.path.startswith("/v1/") else 500
+    return problem(status, f"an unforeseen fault: {type(error).__name__}", fix="see the server's log")

@@ -1,0 +1,60 @@
+"""Who may do what: three token scopes; none needed on loopback until a token is set.
+
+``OPSLOOP_INGEST_TOKEN`` may send, ``OPSLOOP_READ_TOKEN`` may read, ``OPSLOOP_ADMIN_TOKEN`` may do everything. Without
+any, the server listens on loopback only and answers only to loopback's names, so that no web page elsewhere can reach
+it through the browser.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from opsloop.errors import ConfigError
+from opsloop.server.problem import problem
+
+__all__ = ["Gatekeeper", "is_loopback"]
+
+VARIABLES = {"ingest": "OPSLOOP_INGEST_TOKEN", "read": "OPSLOOP_READ_TOKEN", "admin": "OPSLOOP_ADMIN_TOKEN"}
+LOOPBACK = {"127.0.0.1", "::1", "localhost", "[::1]"}
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address or name is this machine's own."""
+    return host in LOOPBACK or host.startswith("127.")
+
+
+class Gatekeeper:
+    """Checks each request's token against the scope that it takes."""
+
+    def __init__(self, environ: Mapping[str, str], *, host: str) -> None:
+        """Take the tokens from the environment; refuse to be open beyond loopback without one."""
+        self._tokens = {scope: environ[name] for scope, name in VARIABLES.items() if environ.get(name)}
+        if not self._tokens and not is_loopback(host):
+            raise ConfigError(
+                f"{host} can be reached from outside and no token is set",
+                fix=f"set {' and '.join(VARIABLES.values())}, or listen on 127.0.0.1",
+            )
+
+    def refusal(self, request: Request, scope: str) -> Response | None:
+        """Return the answer that refuses a request, or ``None`` when it may pass."""
+        if not self._tokens:
+            name = request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
+            origin = request.headers.get("origin", "")
+            if name and not is_loopback(name):
+                return problem(421, f"this server answers to loopback only, not to {name!r}", fix="use 127.0.0.1")
+            if origin and origin.partition("://")[2] != request.headers.get("host", ""):
+                return problem(403, f"a page of {origin} may not call this server", fix="open the server's own page")
+            return None
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer" or not token:
+            return problem(401, "a bearer token is needed", fix="send Authorization: Bearer TOKEN")
+        known = [name for name, secret in self._tokens.items() if hmac.compare_digest(secret, token)]
+        if not known:
+            return problem(401, "the token is not known", fix="check the token")
+        if scope not in known and "admin" not in known:
+            return problem(403, f"this token is for {known[0]}, the request takes {scope}", fix="use another token")
+        return None

@@ -1,0 +1,97 @@
+"""Content encodings, JSON lines, and which times are kept."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.strategies import events
+
+from opsloop.errors import PayloadError
+from opsloop.event import Event, encode_event
+from opsloop.ingest import Batch, accept, decompress, read_json_lines
+from opsloop.ingest.body import TooLargeError
+
+NOW = 1_767_600_000_000_000_000
+
+
+@given(body=st.binary(max_size=2000))
+def test_encodings_are_undone(body):
+    """Gzip (also in several members), deflate and none give the body back."""
+    assert decompress(gzip.compress(body), "gzip", max_bytes=10_000) == body
+    assert decompress(gzip.compress(body) + gzip.compress(b"tail"), "GZIP", max_bytes=10_000) == body + b"tail"
+    assert decompress(zlib.compress(body), "deflate", max_bytes=10_000) == body
+    assert decompress(body, "", max_bytes=10_000) == body
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "message"),
+    [
+        (b"not gzip", "gzip", "the body is not gzip"),
+        (gzip.compress(b"x" * 100)[:-9], "gzip", "the gzip body ends early"),
+        (b"x", "br", "unknown Content-Encoding 'br'; send gzip, deflate or no encoding"),
+    ],
+)
+def test_a_wrong_encoding_is_said(body, encoding, message):
+    """What is not what it says, ends early or has an unknown name is refused with a sentence."""
+    with pytest.raises(PayloadError) as caught:
+        decompress(body, encoding, max_bytes=1000)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", ""])
+def test_the_limit_holds_before_and_after(encoding):
+    """A bomb is not unfolded past the limit, and a plain body over it is refused."""
+    body = b"0" * 1_000_000
+    with pytest.raises(TooLargeError, match="over 1000 bytes"):
+        decompress(gzip.compress(body) if encoding else body, encoding, max_bytes=1000)
+
+
+@given(batch=st.lists(events, max_size=5))
+def test_events_survive_json_lines(batch):
+    """What encode_event writes, read_json_lines reads."""
+    lines = b"".join(encode_event(event) + b"\n" for event in batch)
+    assert read_json_lines(lines).events == batch
+
+
+def test_other_loggers_lines_are_read():
+    """structlog, pino and stdlib JSON lines become log events: level, msg, ISO time and extra keys."""
+    line = b'{"level": "warning", "msg": "slow", "timestamp": "2026-01-05T08:00:00Z", "user": {"plan": "pro"}}'
+    assert read_json_lines(line).events == [
+        Event(ts_ns=NOW, event="log", severity="WARN", message="slow", attributes={"user": {"plan": "pro"}})
+    ]
+
+
+def test_a_bad_line_is_named_and_the_rest_kept():
+    """Each bad line says its number, its field and what was expected."""
+    lines = b'{"ts_ns": 1, "event": "log"}\n{"ts_ns": 1, "event": "log", "duration_us": "slow"}\nnope\n'
+    batch = read_json_lines(lines, first_line=10)
+    assert len(batch.events) == 1
+    assert batch.reasons == [
+        "line 11: duration_us: Expected `int | null`, got `str`; see the event's fields in docs/event.md",
+        "line 12: not JSON: JSON is malformed: invalid character (byte 4)",
+    ]
+
+
+@given(body=st.binary(max_size=100))
+def test_no_line_raises_anything_else(body):
+    """Any bytes give events and rejections, or PayloadError."""
+    try:
+        read_json_lines(body)
+    except PayloadError:
+        return
+
+
+def test_times_that_cannot_be_kept_are_counted():
+    """Older than the retention and more than an hour ahead are rejected, each with its reason."""
+    inside = Event(ts_ns=NOW, event="log")
+    batch = Batch(events=[inside, inside.replace(ts_ns=0), inside.replace(ts_ns=NOW + 2 * 3600 * 10**9)])
+    kept = accept(batch, now_ns=NOW, retention_days=30)
+    assert kept.events == [inside]
+    assert kept.reasons == [
+        "an event of 1970-01-01T00:00:00.000Z is older than the 30 days that are kept",
+        "an event of 2026-01-05T10:00:00.000Z is more than an hour in the future: check clock and unit",
+    ]
