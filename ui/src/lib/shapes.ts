@@ -1,0 +1,125 @@
+/** What the API answers. Every field may be missing: an older server, a younger page. */
+import type { Maybe } from './format';
+import type { Ns } from './time';
+
+export type VerdictName = 'OK' | 'BREACH' | 'NO_DATA' | 'INSUFFICIENT';
+export type State = 'ok' | 'warning' | 'breach' | 'none' | 'few';
+
+export interface Reading {
+  id: string;
+  group: string;
+  verdict: VerdictName;
+  value: number | null;
+  threshold: number | null;
+  unit: string;
+  n: number;
+  window_start_ns: Ns;
+  window_end_ns: Ns;
+  reason: string;
+  severe?: boolean;
+  labels?: Record<string, string>;
+}
+
+export interface OpsEvent {
+  ts_ns: Ns;
+  event: string;
+  event_id?: string;
+  service?: string;
+  environment?: string;
+  release?: string;
+  request_id?: string;
+  trace_id?: string;
+  span_id?: string;
+  parent_span_id?: string;
+  tenant?: string;
+  route?: string;
+  severity?: string;
+  status_code?: number;
+  error?: boolean;
+  error_type?: string;
+  duration_us?: number;
+  time_to_first_token_us?: number;
+  model?: string;
+  input_tokens?: number;
+  output_tokens?: number;
+  cost_microusd?: number;
+  tool?: string;
+  message?: string;
+  attributes?: Record<string, any>;
+}
+
+export interface Objective {
+  id: string;
+  group: string;
+  measure: string;
+  threshold: number;
+  direction: string;
+  unit: string;
+}
+
+export interface Tier {
+  severity: string;
+  long_seconds: number;
+  short_seconds: number;
+  factor: number;
+  burn_long: Maybe;
+  burn_short: Maybe;
+  verdict: VerdictName;
+  reason: string;
+}
+
+export interface Slo {
+  id: string;
+  sli: string;
+  target: number;
+  period_days: number;
+  bad: number;
+  total: number;
+  remaining_ratio: Maybe;
+  exhausts_in_seconds: Maybe;
+  sentence: string;
+  tiers?: Tier[];
+  series?: { ts_ns: Ns[]; remaining_ratio: Maybe[] };
+}
+
+export interface Signals {
+  now_ns: Ns;
+  start_ns: Ns;
+  end_ns: Ns;
+  sentence: string;
+  breaching: number;
+  signals: number;
+  needed: number;
+  readings?: Reading[];
+  totals?: Record<string, Maybe>;
+  series?: { step_seconds: number; ts_ns: Ns[]; errors_by_stage?: Record<string, Maybe[]> } & Record<string, any>;
+  objectives?: Objective[];
+  slos?: Slo[];
+}
+
+const STATES: Record<VerdictName, State> = { OK: 'ok', BREACH: 'breach', NO_DATA: 'none', INSUFFICIENT: 'few' };
+export const stateOf = (verdict: string | undefined): State => STATES[verdict as VerdictName] ?? 'none';
+
+/** How an event looks in a list: failed, worth a look, or fine. */
+export function eventState(event: OpsEvent): State {
+  if (event.event === 'breach') return stateOf(event.attributes?.verdict);
+  if (event.error || event.severity === 'ERROR' || event.severity === 'FATAL') return 'breach';
+  const held = event.attributes?.allowed === false || event.error_type === 'rate_limited';
+  return held || event.severity === 'WARN' ? 'warning' : 'ok';
+}
+
+/** The name of what ran: the tool, the model, the route, or just the kind. */
+export function eventName(event: OpsEvent): string {
+  const own = event.attributes?.name ?? event.attributes?.scorer ?? event.attributes?.phase;
+  const name = event.tool || event.model || (event.event === 'request' && event.route) || (own ? String(own) : '');
+  return name === event.event ? '' : name;
+}
+
+/** One line that says what happened. */
+export function eventText(event: OpsEvent): string {
+  if (event.message) return event.message;
+  if (event.error_type) return event.error_type;
+  const { input, query, violated } = event.attributes ?? {};
+  if (violated?.length) return `over ${violated.join(', ')}`;
+  return input ?? query ?? '';
+}
