@@ -1,5 +1,52 @@
-"""To be opened."""
+"""Structured logging: one event per thing that happened, and the way back from a request id to all of it.
+
+Objects
+    A :class:`Logger` makes events of calls and writes them to a sink. A *request* scope gives everything inside it one
+    ``request_id`` and ends in exactly one canonical ``request`` event; a *step* is a span within. The context travels
+    in one ``ContextVar``. :class:`BufferedSink` takes the writing off the caller's thread. A :class:`Query` is what a
+    typed line means; a :class:`Story` is one request with all that belongs to it.
+Rule
+    The host never pays: a log call does not raise, a full buffer drops the least valuable event and counts it. What is
+    secret is masked before an event leaves the process. Tokens and cost are counted once, on the innermost model call.
+Limits
+    The level thins ``log`` lines only, since the other kinds are measurements. Redaction finds what its rules describe,
+    and no more. A story is as complete as what arrived; it says what it knows to be missing.
+"""
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from opsloop.structured_logging.buffered import BufferedSink
+from opsloop.structured_logging.context import isolated, wrap
+from opsloop.structured_logging.find import query
+from opsloop.structured_logging.format import format_query
+from opsloop.structured_logging.handler import LoggingHandler
+from opsloop.structured_logging.logger import Logger, log
+from opsloop.structured_logging.propagation import incoming, outgoing
+from opsloop.structured_logging.query import Query, parse_query
+from opsloop.structured_logging.redact import Pattern, Rules, redact
+from opsloop.structured_logging.scope import RequestScope, StepScope
+from opsloop.structured_logging.sinks import JsonLinesSink
+from opsloop.structured_logging.story import Story, correlate
+
+__all__ = [
+    "BufferedSink",
+    "JsonLinesSink",
+    "Logger",
+    "LoggingHandler",
+    "Pattern",
+    "Query",
+    "RequestScope",
+    "Rules",
+    "StepScope",
+    "Story",
+    "correlate",
+    "format_query",
+    "incoming",
+    "isolated",
+    "log",
+    "outgoing",
+    "parse_query",
+    "query",
+    "redact",
+    "wrap",
+]

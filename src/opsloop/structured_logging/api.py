@@ -1,0 +1,122 @@
+"""Logs over HTTP and on the command line: lines, their histogram and facets, and one request's story."""
+
+from __future__ import annotations
+
+import msgspec
+
+from opsloop.clock import Clock
+from opsloop.endpoint import WINDOW_PARAMETERS, Arguments, Endpoint, Parameter, window_of
+from opsloop.errors import InputError
+from opsloop.event import Event
+from opsloop.filter import Filter
+from opsloop.settings import Settings
+from opsloop.stream import Database
+from opsloop.structured_logging.facets import Facet, Histogram
+from opsloop.structured_logging.query import parse_query
+from opsloop.structured_logging.sql import (
+    facets_from_rows,
+    facets_statement,
+    histogram_from_rows,
+    histogram_statement,
+)
+from opsloop.structured_logging.story import Story, correlate
+
+MAX_LIMIT = 1_000
+MAX_OFFSET = 10_000
+_QUERY = Parameter("q", "a query line, such as: tool:retrieve error:true duration>500ms")
+
+
+class LogPage(msgspec.Struct, frozen=True):
+    """Matching events, the newest first."""
+
+    query: str
+    start_ns: int
+    end_ns: int
+    events: tuple[Event, ...]
+    more: bool
+    """Whether the window holds further ones."""
+
+
+class Facets(msgspec.Struct, frozen=True):
+    """The top values of each facet in a window."""
+
+    query: str
+    start_ns: int
+    end_ns: int
+    facets: tuple[Facet, ...]
+
+
+def endpoints(database: Database, settings: Settings, clock: Clock) -> tuple[Endpoint, ...]:
+    """Return this room's operations over a database."""
+    del settings  # nothing here is configured
+
+    def logs(arguments: Arguments, _body: bytes) -> LogPage:
+        where, start_ns, end_ns = _asked(arguments, clock)
+        limit = _integer(arguments, "limit", default=100, least=1, most=MAX_LIMIT)
+        offset = _integer(arguments, "offset", default=0, least=0, most=MAX_OFFSET)
+        found = database.query(where, start_ns=start_ns, end_ns=end_ns, limit=offset + limit + 1, newest_first=True)
+        page = tuple(found[offset : offset + limit])
+        return LogPage(arguments.get("q", ""), start_ns, end_ns, page, len(found) > offset + limit)
+
+    def histogram(arguments: Arguments, _body: bytes) -> Histogram:
+        where, start_ns, end_ns = _asked(arguments, clock)
+        steps = _integer(arguments, "steps", default=60, least=1, most=MAX_LIMIT)
+        rows = database.rows(histogram_statement(where, start_ns=start_ns, end_ns=end_ns, steps=steps))
+        return histogram_from_rows(rows, start_ns=start_ns, end_ns=end_ns, steps=steps)
+
+    def facets(arguments: Arguments, _body: bytes) -> Facets:
+        where, start_ns, end_ns = _asked(arguments, clock)
+        limit = _integer(arguments, "limit", default=10, least=1, most=100)
+        rows = database.rows(facets_statement(where, start_ns=start_ns, end_ns=end_ns, limit=limit))
+        return Facets(arguments.get("q", ""), start_ns, end_ns, facets_from_rows(rows))
+
+    def request(arguments: Arguments, _body: bytes) -> Story:
+        return correlate(database, arguments["request_id"])
+
+    window = (_QUERY, *WINDOW_PARAMETERS)
+    limit = Parameter("limit", f"at most this many, up to {MAX_LIMIT}; 100 unless given", "integer")
+    offset = Parameter("offset", f"skip this many, up to {MAX_OFFSET}; move to= back for more", "integer")
+    steps = Parameter("steps", "how many steps the window is divided into; 60 unless given", "integer")
+    values = Parameter("limit", "at most this many values per field; 10 unless given", "integer")
+    named = Parameter("request_id", "the id that all its events share", required=True)
+    return (
+        Endpoint(
+            path="/api/logs", summary="Find events, the newest first", handler=logs, parameters=(*window, limit, offset)
+        ),
+        Endpoint(
+            path="/api/logs/histogram",
+            summary="Count matching events and failures over time",
+            handler=histogram,
+            parameters=(*window, steps),
+        ),
+        Endpoint(
+            path="/api/logs/facets",
+            summary="Count the most frequent values of each field",
+            handler=facets,
+            parameters=(*window, values),
+        ),
+        Endpoint(
+            path="/api/requests/{request_id}",
+            summary="Tell one request's whole story",
+            handler=request,
+            parameters=(named,),
+        ),
+    )
+
+
+def _asked(arguments: Arguments, clock: Clock) -> tuple[Filter, int, int]:
+    """Return (filter, start, end): the window of the line, where it names one, wins over from and to."""
+    asked = parse_query(arguments.get("q", ""), now_ns=clock.now_ns())
+    start_ns, end_ns = window_of(arguments, clock=clock)
+    start_ns = start_ns if asked.start_ns is None else asked.start_ns
+    end_ns = end_ns if asked.end_ns is None else asked.end_ns
+    if start_ns >= end_ns:
+        raise InputError("the window's start is not before its end", fix="let since be earlier than until")
+    return asked.where, start_ns, end_ns
+
+
+def _integer(arguments: Arguments, name: str, *, default: int, least: int, most: int) -> int:
+    text = arguments.get(name) or str(default)
+    if not text.isascii() or not text.isdigit() or not least <= int(text[:12]) <= most:
+        raise InputError(f"{name} is {text[:40]!r}", fix=f"give a whole number from {least} to {most}")
+    return int(text)

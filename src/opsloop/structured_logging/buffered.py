@@ -1,0 +1,200 @@
+"""A sink that takes the writing off the caller's thread: bounded, counted, flushed at exit, safe after a fork.
+
+``append`` only hands events over and never waits. One daemon thread writes batches to the sink behind. When the buffer
+is full the least valuable event is dropped (:class:`opsloop.stream.Buffer`), and one ``log.dropped`` event reports how
+many. A write that fails is counted in ``failed`` and its reason kept: nothing is raised into the host.
+
+After ``os.fork`` the child starts with an empty buffer and a thread of its own: what waited belongs to the parent,
+which writes it. A fork waits (at most a second) for a write in progress, so that the child inherits no held lock.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import weakref
+from collections import deque
+from collections.abc import Iterable
+from typing import Final, Self
+
+from opsloop.clock import Clock, SystemClock
+from opsloop.event import SEVERITIES, Event
+from opsloop.stream import Buffer, Sink
+from opsloop.structured_logging.output import SINK_FAILURES
+
+__all__ = ["BufferedSink"]
+
+IDLE_SECONDS: Final = 0.5
+EXIT_SECONDS: Final = 5.0
+FORK_SECONDS: Final = 1.0
+_LIVE: Final[weakref.WeakSet[BufferedSink]] = weakref.WeakSet()
+_HELD: Final[list[threading.Lock]] = []
+"""The write locks that a fork under way holds."""
+
+
+class BufferedSink:
+    """Hands events to ``sink`` from a thread of its own. Close it, use it in ``with``, or leave it to the exit.
+
+    >>> from opsloop.stream import MemoryStream
+    >>> stream = MemoryStream()
+    >>> with BufferedSink(stream) as sink:
+    ...     sink.append([Event(ts_ns=1, event="log"), Event(ts_ns=2, event="log")])
+    2
+    >>> len(stream), sink.written, sink.failed
+    (2, 2, 0)
+    """
+
+    def __init__(self, sink: Sink, *, capacity: int = 10_000, batch: int = 500, clock: Clock | None = None) -> None:
+        """Hold at most ``capacity`` events and write at most ``batch`` of them at once."""
+        self._sink = sink
+        self._capacity = capacity
+        self._batch = batch
+        self._clock = clock or SystemClock()
+        self.reset()
+        _LIVE.add(self)
+        atexit.register(self.close)
+
+    def reset(self) -> None:
+        """Start empty, with locks and a thread of its own: in the beginning, and in a forked child."""
+        self.written = 0
+        self.failed = 0
+        self.last_error = ""
+        self._buffer = Buffer(capacity=self._capacity)
+        self._reported: dict[str, int] = {}
+        self._since_ns = self._clock.now_ns()
+        self._closing = False
+        self._start_lock = threading.Lock()
+        self._flushes: deque[threading.Event] = deque()
+        self.write_lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many events a full buffer has cost, by severity."""
+        return dict(self._buffer.dropped)
+
+    def append(self, events: Iterable[Event]) -> int:
+        """Hand events over without waiting; return how many were kept. After :meth:`close` they are counted failed."""
+        kept = 0
+        for event in events:
+            if self._closing:
+                self.failed += 1
+                self.last_error = "the sink is closed"
+                continue
+            kept += self._buffer.offer(event)
+        self._ensure_thread()
+        return kept
+
+    def flush(self, timeout_seconds: float = EXIT_SECONDS) -> bool:
+        """Wait until everything that was handed over is written or counted; return whether that was so in time."""
+        thread = self._thread
+        if thread is None or not thread.is_alive():
+            if self._closing or not len(self._buffer):
+                return not len(self._buffer)
+            self._ensure_thread()
+        done = threading.Event()
+        self._flushes.append(done)
+        self._buffer.wake()
+        return done.wait(timeout_seconds)
+
+    def close(self, timeout_seconds: float = EXIT_SECONDS) -> None:
+        """Write what waits, for at most ``timeout_seconds``, and end the thread."""
+        atexit.unregister(self.close)
+        self.flush(timeout_seconds)
+        self._closing = True
+        self._buffer.wake()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout_seconds)
+
+    def __enter__(self) -> Self:
+        """Return the sink itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def _ensure_thread(self) -> None:
+        """Start the writer on first use, in a forked child, and again should it ever have died."""
+        thread = self._thread
+        if (thread is not None and thread.is_alive()) or self._closing:
+            return
+        with self._start_lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="opsloop-log-writer", daemon=True)
+                self._thread.start()
+                _flush_at_worker_exit(self)
+
+    def _run(self) -> None:
+        while True:
+            asked = len(self._flushes)  # those who asked before the buffer is looked at
+            at_once = asked or self._closing
+            self._write(self._buffer.take(self._batch, timeout_seconds=0.0 if at_once else IDLE_SECONDS))
+            if not len(self._buffer):
+                for _ in range(asked):
+                    self._flushes.popleft().set()
+                if self._closing and not self._flushes:
+                    return
+
+    def _write(self, events: list[Event]) -> None:
+        report = self._report(events)
+        batch = [*events, report] if report else events
+        if not batch:
+            return
+        with self.write_lock:
+            try:
+                self._sink.append(batch)
+            except SINK_FAILURES as cause:
+                self.failed += len(batch)
+                self.last_error = f"{type(cause).__name__}: {cause}"
+            else:
+                self.written += len(batch)
+
+    def _report(self, events: list[Event]) -> Event | None:
+        """Return the event that tells of what was dropped since the last one, or ``None``."""
+        dropped = self.dropped
+        if dropped == self._reported:
+            return None
+        fresh = {name: dropped.get(name, 0) - self._reported.get(name, 0) for name in SEVERITIES}
+        fresh = {name: count for name, count in fresh.items() if count}
+        since_ns, self._since_ns, self._reported = self._since_ns, self._clock.now_ns(), dropped
+        total = sum(fresh.values())
+        return Event(
+            ts_ns=self._since_ns,
+            event="log.dropped",
+            service=events[0].service if events else "",
+            severity="WARN",
+            message=f"{total} events dropped, the log buffer of {self._capacity} was full",
+            attributes={"count": total, "dropped": fresh, "since_ns": since_ns},
+        )
+
+
+def _flush_at_worker_exit(sink: BufferedSink) -> None:
+    """Use the finalizers of multiprocessing in a worker of it: that one leaves without ``atexit``."""
+    util = sys.modules.get("multiprocessing.util")
+    process = sys.modules.get("multiprocessing.process")
+    if util is not None and process is not None and process.parent_process() is not None:
+        util.Finalize(None, sink.close, exitpriority=100)
+
+
+def _before_fork() -> None:
+    locks = [sink.write_lock for sink in list(_LIVE)]
+    _HELD.extend(lock for lock in locks if lock.acquire(timeout=FORK_SECONDS))
+
+
+def _after_fork_in_parent() -> None:
+    while _HELD:
+        _HELD.pop().release()
+
+
+def _after_fork_in_child() -> None:
+    _HELD.clear()
+    for sink in list(_LIVE):
+        sink.reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

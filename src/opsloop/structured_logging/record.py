@@ -1,0 +1,109 @@
+"""From the fields of a log call to an event: it always succeeds, because the host must never pay for its logging.
+
+A field that is a promoted column goes there, every other one into ``attributes``. Attributes become exactly what JSON
+can carry, as a copy: a later change of the caller's objects does not reach the event. A value that does not fit its
+column is kept under ``attributes.rejected``, where a person finds it, instead of failing the call or the insert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from opsloop.event import FIELDS, SEVERITIES, Event
+from opsloop.filter import TEXT_FIELDS
+
+__all__ = ["make_event", "severity_of"]
+
+_COLUMNS: Final = frozenset(FIELDS) - {"attributes"}
+_SPELLINGS: Final = {"WARNING": "WARN", "CRITICAL": "FATAL", "EXCEPTION": "ERROR", "NOTSET": "TRACE"}
+_UNFIT: Final = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=str)
+_KIND_LENGTH: Final = 64
+
+
+def severity_of(value: Any) -> str:
+    """Return the OpenTelemetry severity that a spelling means, or ``""``.
+
+    >>> severity_of("warning"), severity_of("loud")
+    ('WARN', '')
+    """
+    upper = str(value).upper()
+    upper = _SPELLINGS.get(upper, upper)
+    return upper if upper in SEVERITIES else ""
+
+
+def make_event(ts_ns: int, kind: str, fields: Mapping[str, Any]) -> Event:
+    """Return the event that a call's fields mean; never raises for what a caller put into them.
+
+    >>> make_event(5, "tool", {"tool": "retrieve", "top_k": 4, "status_code": "soon"}).attributes
+    {'top_k': 4, 'rejected': {'status_code': 'soon'}}
+    """
+    known: dict[str, Any] = {"ts_ns": ts_ns, "event": kind}
+    extra: dict[str, Any] = {}
+    for name, value in fields.items():
+        if name not in _COLUMNS:
+            extra[name] = value
+        elif value is not None:
+            known[name] = _text(value) if name in TEXT_FIELDS and type(value) is not str else value
+    nested = extra.pop("attributes", None)
+    if nested:
+        extra = {**nested, **extra} if isinstance(nested, Mapping) else {**extra, "rejected": {"attributes": nested}}
+    if "severity" in known:
+        known["severity"] = severity_of(known["severity"]) or known["severity"]
+    if extra:
+        known["attributes"] = _json(extra)
+    try:
+        return msgspec.convert(_encodable(known), Event)
+    except msgspec.ValidationError:
+        return _salvaged(known, ts_ns)
+
+
+def _salvaged(known: dict[str, Any], ts_ns: int) -> Event:
+    """Return the event of the fields that fit, with the others under ``attributes.rejected``."""
+    fit: dict[str, Any] = {"ts_ns": max(0, ts_ns), "event": "log"}
+    rejected: dict[str, Any] = {}
+    for name, value in known.items():
+        try:
+            msgspec.convert({"ts_ns": 0, "event": "log", name: value}, Event)
+        except msgspec.ValidationError:
+            rejected[name] = value
+        else:
+            fit[name] = value
+    if rejected.get("event"):
+        fit["event"] = str(rejected["event"])[:_KIND_LENGTH]
+    fit["attributes"] = {**fit.get("attributes", {}), "rejected": _json(rejected)}
+    return msgspec.convert(_encodable(fit), Event)
+
+
+def _encodable(known: dict[str, Any]) -> dict[str, Any]:
+    """Replace lone surrogates in texts: they have no UTF-8 form and would fail at the sink."""
+    for name, value in known.items():
+        if type(value) is str and not value.isascii():
+            known[name] = value.encode("utf-8", "replace").decode()
+    return known
+
+
+def _json(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a copy that holds only what JSON can carry; NaN and infinity become null, objects their text."""
+    try:
+        return dict(msgspec.json.decode(_ENCODER.encode(values)))
+    except _UNFIT:
+        return {_text(name): _json_value(value) for name, value in values.items()}
+
+
+def _json_value(value: Any) -> Any:
+    try:
+        return msgspec.json.decode(_ENCODER.encode(value))
+    except _UNFIT:
+        return _text(value)
+
+
+def _text(value: Any) -> str:
+    """Return a value's text, or the name of its type when the value cannot say."""
+    try:
+        return str(value).encode("utf-8", "replace").decode()
+    except (*_UNFIT, AttributeError, LookupError, RuntimeError):
+        return f"<{type(value).__name__}>"

@@ -1,0 +1,59 @@
+"""The fast forms of :mod:`opsloop.structured_logging.facets`; a property test holds each equal to its definition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from opsloop.filter import Filter, Statement, compile_filter
+from opsloop.structured_logging.facets import FACETS, Facet, FacetValue, Histogram, step_width_ns, without
+
+__all__ = ["facets_from_rows", "facets_statement", "histogram_from_rows", "histogram_statement"]
+
+_WINDOW = "ts_ns > {start_ns:Int64} AND ts_ns <= {end_ns:Int64}"
+
+
+def facets_statement(where: Filter, *, start_ns: int, end_ns: int, limit: int = 10) -> Statement:
+    """Return the statement for :func:`facets`: rows of (field, value, count), a part of it for each field."""
+    parts: list[str] = []
+    parameters: dict[str, Any] = {"start_ns": start_ns, "end_ns": end_ns, "most": limit}
+    for number, field in enumerate(FACETS):
+        condition = compile_filter(without(where, field), prefix=f"f{number}_")
+        parameters |= condition.parameters
+        parts.append(
+            f"SELECT * FROM (SELECT '{field}' AS name, toString({field}) AS value, count() AS occurrences FROM events"
+            f" WHERE {_WINDOW} AND {condition.sql} GROUP BY value HAVING value != ''"
+            " ORDER BY occurrences DESC, value ASC LIMIT {most:UInt32})"
+        )
+    return Statement(" UNION ALL ".join(parts), parameters)
+
+
+def facets_from_rows(rows: Iterable[Sequence[Any]]) -> tuple[Facet, ...]:
+    """Return the facets of the statement's rows, whatever order they came in."""
+    found: dict[str, list[tuple[int, bytes, str]]] = {field: [] for field in FACETS}
+    for field, value, count in rows:
+        found[field].append((-int(count), value.encode(), value))
+    return tuple(
+        Facet(field, tuple(FacetValue(value, -count) for count, _, value in sorted(ranked)))
+        for field, ranked in found.items()
+    )
+
+
+def histogram_statement(where: Filter, *, start_ns: int, end_ns: int, steps: int = 60) -> Statement:
+    """Return the statement for :func:`histogram`: rows of (step, total, errors), empty steps left out."""
+    condition = compile_filter(where)
+    width = step_width_ns(start_ns, end_ns, steps)
+    sql = (
+        "SELECT intDiv(ts_ns - {start_ns:Int64} - 1, {width:Int64}) AS step, count() AS total,"
+        " countIf(error OR severity >= 'ERROR') AS errors FROM events"
+        f" WHERE {_WINDOW} AND {condition.sql} GROUP BY step"
+    )
+    return Statement(sql, {**condition.parameters, "start_ns": start_ns, "end_ns": end_ns, "width": width})
+
+
+def histogram_from_rows(rows: Iterable[Sequence[Any]], *, start_ns: int, end_ns: int, steps: int = 60) -> Histogram:
+    """Return the histogram of the statement's rows, with zeros where there is no row."""
+    total, errors = [0] * steps, [0] * steps
+    for step, count, bad in rows:
+        total[step], errors[step] = int(count), int(bad)
+    return Histogram(start_ns, end_ns, step_width_ns(start_ns, end_ns, steps), tuple(total), tuple(errors))

@@ -1,0 +1,116 @@
+"""A story as text of a fixed width, for terminals, tickets and chat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from opsloop.event import Event
+from opsloop.structured_logging.tree import Node
+
+if TYPE_CHECKING:
+    from opsloop.structured_logging.story import Story
+
+__all__ = ["duration_text", "story_text"]
+
+_MARKS = {"TRACE": " ", "DEBUG": " ", "INFO": " ", "WARN": "!", "ERROR": "x", "FATAL": "x"}
+
+
+def duration_text(duration_us: float | None) -> str:
+    """Return a duration in the unit that a person would say it in; empty when there is none.
+
+    >>> [duration_text(us) for us in (None, 12, 1_234, 67_000, 3_000_000, 130_000_000)]
+    ['', '12 us', '1.23 ms', '67 ms', '3.00 s', '2 min 10 s']
+    """
+    if duration_us is None:
+        return ""
+    if duration_us < 1_000:
+        return f"{duration_us:.0f} us"
+    for unit, size, most in (("ms", 1e3, 1e6), ("s", 1e6, 6e7)):
+        if duration_us < most:
+            amount = duration_us / size
+            return f"{amount:.2f} {unit}" if amount < 10 else f"{amount:.0f} {unit}"
+    minutes, seconds = divmod(round(duration_us / 1e6), 60)
+    return f"{minutes} min {seconds} s"
+
+
+def story_text(story: Story, *, width: int = 100) -> str:
+    """Return a heading, the tree with offset and duration of each event, and what there is to know about it."""
+    origin = story.request.ts_ns if story.request is not None else min(event.ts_ns for event in story.events)
+    lines = [_heading(story), ""]
+    lines += [_row(*entry, origin=origin, width=width) for entry in _rows(story.tree)]
+    lines += ["", *_facts(story)]
+    return "\n".join(line[:width].rstrip() for line in lines).rstrip()
+
+
+def _heading(story: Story) -> str:
+    request = story.request
+    if request is None:
+        return f"{story.request_id or 'a trace'}  not finished"
+    outcome = "failed" if request.error else "answered"
+    status = "" if request.status_code is None else str(request.status_code)
+    tenant = f"tenant {request.tenant}" if request.tenant else ""
+    parts = (f"{request.request_id} {outcome}", status, request.error_type, request.route, tenant)
+    return "  ".join(part for part in (*parts, duration_text(request.duration_us)) if part)
+
+
+def _rows(tree: Sequence[Node]) -> list[tuple[Node, str]]:
+    """Return each node with the branches before it, parents first."""
+    rows: list[tuple[Node, str]] = []
+    stack = [(node, "", "") for node in reversed(tree)]
+    while stack:
+        node, lead, below = stack.pop()
+        rows.append((node, lead))
+        last = len(node.children) - 1
+        for index in range(last, -1, -1):
+            corner, rest = ("└─ ", "   ") if index == last else ("├─ ", "│  ")
+            stack.append((node.children[index], below + corner, below + rest))
+    return rows
+
+
+def _row(node: Node, lead: str, *, origin: int, width: int) -> str:
+    event = node.event
+    mark = "x" if event.error else _MARKS[event.severity]
+    offset = duration_text(max(0, event.ts_ns - origin) / 1000) or "0 us"
+    flag = " (orphan)" if node.orphan else " (circle cut)" if node.cycle else ""
+    label = f"{lead}{_label(event)}{flag}"
+    room = max(20, width - 24)
+    if len(label) > room:
+        label = f"{label[: room - 3]}..."
+    return f"{offset:>10} {mark} {label:<{room}} {duration_text(event.duration_us):>9}"
+
+
+def _label(event: Event) -> str:
+    name = event.tool if event.tool and event.tool != event.event else ""
+    status = "" if event.status_code is None else str(event.status_code)
+    detail = event.model or (event.route if event.event == "request" else "")
+    parts = (event.event, name, detail, status, event.error_type, _score(event), " ".join(event.message.split()))
+    return "  ".join(part for part in parts if part)
+
+
+def _score(event: Event) -> str:
+    if event.event != "score":
+        return ""
+    score = event.attributes.get("score")
+    value = f"{score:.2f}" if isinstance(score, int | float) else str(event.attributes.get("status", "unscored"))
+    return f"{event.attributes.get('scorer', '')} {value}".strip()
+
+
+def _facts(story: Story) -> list[str]:
+    totals = story.totals
+    counted = (("tokens in", totals.input_tokens), ("tokens out", totals.output_tokens))
+    figures = [f"{value} {name}" for name, value in counted if value is not None]
+    if totals.cost_microusd is not None:
+        figures.append(f"{totals.cost_microusd / 1e6:.6f} USD")
+    facts: list[tuple[str, str]] = []
+    if story.failure is not None:
+        facts.append(("first failure", _label(story.failure)))
+    if len(story.critical_path) > 1:
+        path = [f"{step.name} {duration_text(step.self_ns / 1000)}" for step in story.critical_path]
+        facts.append(("critical path", " > ".join(path)))
+    if totals.model_calls:
+        facts.append(("model calls", ", ".join((str(totals.model_calls), *figures))))
+    facts += [("linked", _label(event)) for event in story.links]
+    facts += [("missing", sentence) for sentence in story.missing]
+    facts += [("note", sentence) for sentence in story.notes]
+    return [f"{name:<14} {value}" for name, value in facts]
