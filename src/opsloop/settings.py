@@ -23,6 +23,7 @@ __all__ = [
     "AlertSettings",
     "EvalSettings",
     "GuardSettings",
+    "JudgeSettings",
     "LimitSettings",
     "LogSettings",
     "ObjectiveSettings",
@@ -112,6 +113,25 @@ class SloSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     labels: dict[str, str] = {}
 
 
+class JudgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[eval.judge]``: a model that judges a few answers; any OpenAI-compatible server, none by default."""
+
+    url: str
+    """The base URL, such as ``http://127.0.0.1:8000/v1``."""
+    model: str
+    key_env: str = ""
+    """The environment variable that holds the API key; none for a server that takes none."""
+    answers_per_tick: PositiveInt = 5
+    """At most this many answers are judged every ``server.evaluate_seconds``, doubtful ones more likely."""
+    input_microusd_per_million: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    output_microusd_per_million: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    call_limit_microusd: PositiveInt = 50_000
+    """A call that could cost more is not made."""
+    day_limit_microusd: PositiveInt = 5_000_000
+    """Once a UTC day has cost this much no further call is made."""
+    timeout_seconds: Positive = 20.0
+
+
 class EvalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[eval]``: which answers are scored, by what, and when the scores have drifted."""
 
@@ -120,8 +140,13 @@ class EvalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     scorers: tuple[str, ...] = ("groundedness", "refusal", "citation", "repetition", "length")
     floor: Annotated[float, msgspec.Meta(ge=0, le=0.99)] = 0.8
     """m0: a conditional mean score at or above this is healthy."""
+    floors: dict[str, Annotated[float, msgspec.Meta(ge=0, le=0.99)]] = {}
+    """The floor of single scorers where it differs from ``floor``."""
+    baseline: Literal["declared", "learned"] = "declared"
+    """``learned`` lowers each floor to what a stratum's first 200 scores support."""
     scores_per_false_page: Annotated[float, msgspec.Meta(ge=1)] = 10_000.0
     """A: at most one false drift alarm per this many scored answers."""
+    judge: JudgeSettings | None = None
 
 
 class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
