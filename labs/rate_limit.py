@@ -15,10 +15,11 @@ def limiter(limit: LimitSettings, clock: ManualClock) -> Limiter:
 
 def show(what: str, decision: Decision) -> None:
     state = next(iter(decision.limits.values()))
-    print(f"  {what}  {decision.status_code}  {decision.status:8}  {state.remaining} left", end="")
-    print(
-        "" if decision.allowed else f"\n{'':15}{decision.reason}\n{'':15}Retry-After {decision.retry_after_seconds} s"
-    )
+    print(f"  {what:22}{decision.status_code}  {decision.status:18}{state.remaining} left")
+    if not decision.allowed:
+        wait = decision.retry_after_seconds
+        print(f"      {decision.reason}")
+        print("      waiting does not help" if wait is None else f"      retry after {wait:g} s")
 
 
 def rate() -> None:

@@ -19,12 +19,23 @@ Limits
 
 from __future__ import annotations
 
+from opsloop.rate_limit.asgi import RateLimitMiddleware
 from opsloop.rate_limit.context import Amounts, Context
 from opsloop.rate_limit.decision import Decision, Receipt, Violation, decision_event, receipt_event
+from opsloop.rate_limit.headers import (
+    UpstreamLimit,
+    limit_headers,
+    parse_retry_after,
+    parse_upstream,
+    problem,
+    upstream_events,
+)
 from opsloop.rate_limit.limit import LimitState
 from opsloop.rate_limit.limiter import Limiter, RateLimitedError, Slot
 from opsloop.rate_limit.memory import MemoryStore, Store
 from opsloop.rate_limit.policy import Policy, policy_from_settings
+from opsloop.rate_limit.simulate import Report, simulate
+from opsloop.rate_limit.usage import Usage, usage
 
 __all__ = [
     "Amounts",
@@ -34,12 +45,23 @@ __all__ = [
     "Limiter",
     "MemoryStore",
     "Policy",
+    "RateLimitMiddleware",
     "RateLimitedError",
     "Receipt",
+    "Report",
     "Slot",
     "Store",
+    "UpstreamLimit",
+    "Usage",
     "Violation",
     "decision_event",
+    "limit_headers",
+    "parse_retry_after",
+    "parse_upstream",
     "policy_from_settings",
+    "problem",
     "receipt_event",
+    "simulate",
+    "upstream_events",
+    "usage",
 ]

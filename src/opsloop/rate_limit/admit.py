@@ -162,7 +162,7 @@ def release(state: State, reservation: str, now_ns: int) -> tuple[Changes, Recei
     if not known.settled and not request.remember:
         late = any(demand.limit.lever != "concurrency" for demand in request.demands)
         kept = Held(known.decision, min(known.expires_ns, now_ns + LATE_SETTLE_NS)) if late else None
-    slots = _slots(request)
+    slots = tuple((key, name) for key, name in _slots(request) if name in state.leases.get(key, NO_LEASES))
     return Changes(dropped=slots, held=((reservation, kept),)), Receipt(
         reservation, "released", f"{len(slots)} slots given back", request
     )
@@ -219,11 +219,11 @@ def _violation(demand: Demand, request: Request, level: Level, wait: int | None)
     if wait is None:
         told = f"{demand.cost} {limit.unit} asked, never more than {limit.capacity} at once"
     elif limit.lever == "concurrency":
-        told = f"all {limit.amount} slots are held, the next lease ends in {wait / NANOSECONDS:.3f} s"
+        told = f"all {limit.amount} slots are held, the next lease ends in {_seconds(wait)}"
     elif limit.lever == "quota":
-        told = f"{remaining} of {limit.spelled()} left, {demand.cost} asked, resets in {wait / NANOSECONDS:.3f} s"
+        told = f"{remaining} of {limit.spelled()} left, {demand.cost} asked, resets in {_seconds(wait)}"
     else:
-        told = f"{remaining} of {limit.spelled()} left, {demand.cost} asked, admissible in {wait / NANOSECONDS:.3f} s"
+        told = f"{remaining} of {limit.spelled()} left, {demand.cost} asked, admissible in {_seconds(wait)}"
     return Violation(
         limit=limit.id,
         lever=limit.lever,
@@ -234,6 +234,11 @@ def _violation(demand: Demand, request: Request, level: Level, wait: int | None)
         shared=limit.shared,
         reason=f"{limit.id}{whose}: {told}",
     )
+
+
+def _seconds(wait_ns: int) -> str:
+    """Return a wait for people, rounded up to the millisecond so that it is never too short."""
+    return f"{-(-wait_ns // 1_000_000) / 1000:.3f}".rstrip("0").rstrip(".") + " s"
 
 
 def _settled(request: Request, counts: list[tuple[Demand, int]]) -> str:

@@ -25,8 +25,10 @@ class Heartbeat:
     def start(self, reservation: str, *, every_seconds: float) -> None:
         """Renew a reservation at least every so many seconds."""
         with self._wake:
+            sooner = every_seconds < min(self._every.values(), default=0.0)
             self._every[reservation] = every_seconds
-            self._wake.notify()
+            if sooner:
+                self._wake.notify()  # beats at once: cheaper than working out who is due when
             if not self._running:
                 self._running = True
                 threading.Thread(target=self._run, name="opsloop-heartbeat", daemon=True).start()
@@ -58,8 +60,5 @@ class Heartbeat:
                 if not self._every:
                     self._running = False
                     return
-                known = len(self._every)
-                shortest = min(self._every.values())
-                if self._wake.wait(shortest) and len(self._every) > known:
-                    continue  # a new one may need a shorter beat
+                self._wake.wait(min(self._every.values()))
             self.beat()

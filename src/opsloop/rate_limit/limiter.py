@@ -67,8 +67,8 @@ class Limiter:
         self.policy = policy
         self.events_lost = 0
         self.heartbeat = Heartbeat(lambda reservation: self.renew(reservation).status == "renewed")
-        self._clock = clock or SystemClock()
-        self._store = store or MemoryStore(clock=self._clock)
+        self._clock = SystemClock() if clock is None else clock
+        self._store = MemoryStore(clock=self._clock) if store is None else store
         self._sink = sink
         self._service = service
         self._prefix = (ids or SystemIds()).request_id().removeprefix("req-")
