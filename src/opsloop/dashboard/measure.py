@@ -33,6 +33,8 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
     """``us``, ``ratio``, ``1/s``, ``score``, ``microusd``, ``tokens``."""
     counted: str
     """What its n counts: ``requests``."""
+    formula: str
+    """How it is worked out, for a person to do the same."""
     read: Callable[[Signals], Measured]
 
 
@@ -66,15 +68,16 @@ def _latency(title: str, counted: str, pick: Callable[[Latencies], Latency], *, 
         few = rough(found.n, percent / 100) and value is not None
         return Measured(value, found.n, f"rough: few of {found.n} lie beyond a p{percent}" if few else "")
 
-    return Measure(title=f"p{percent} {title}", unit="us", counted=counted, read=read)
+    formula = f"value at rank {percent / 100:g} (n - 1) of the sorted durations, linear between neighbours"
+    return Measure(title=f"p{percent} {title}", unit="us", counted=counted, formula=formula, read=read)
 
 
-def _ratio(title: str, counted: str, parts: Callable[[Errors], tuple[int, int]]) -> Measure:
+def _ratio(title: str, counted: str, formula: str, parts: Callable[[Errors], tuple[int, int]]) -> Measure:
     def read(signals: Signals) -> Measured:
         part, whole = parts(signals.errors)
         return Measured(ratio(part, whole), whole, f"{part} of {whole}" if whole else "")
 
-    return Measure(title=title, unit="ratio", counted=counted, read=read)
+    return Measure(title=title, unit="ratio", counted=counted, formula=formula, read=read)
 
 
 def _rate(title: str, pick: Callable[[Signals], int | None]) -> Measure:
@@ -82,7 +85,8 @@ def _rate(title: str, pick: Callable[[Signals], int | None]) -> Measure:
         found = signals.traffic
         return Measured(found.per_second(pick(signals)), found.metered)
 
-    return Measure(title=title, unit="1/s", counted="metered calls", read=read)
+    formula = "tokens of model calls (of request lines where there are no calls) / seconds of the window"
+    return Measure(title=title, unit="1/s", counted="metered calls", formula=formula, read=read)
 
 
 def _requests_per_second(signals: Signals) -> Measured:
@@ -115,24 +119,85 @@ MEASURES: Final[Mapping[str, Measure]] = {
         for name, title, counted, pick in _KINDS
         for percent in (50, 90, 95, 99)
     },
-    "requests_per_second": Measure(title="request rate", unit="1/s", counted="events", read=_requests_per_second),
+    "requests_per_second": Measure(
+        title="request rate",
+        unit="1/s",
+        counted="events",
+        formula="requests / seconds of the window; unknown when nothing at all was received",
+        read=_requests_per_second,
+    ),
     "tokens_per_second": _rate("token rate", lambda signals: signals.traffic.tokens),
     "input_tokens_per_second": _rate("rate of tokens read", lambda signals: signals.traffic.input_tokens),
     "output_tokens_per_second": _rate("rate of tokens written", lambda signals: signals.traffic.output_tokens),
-    "error_ratio": _ratio("failed requests", "requests", lambda found: (found.failed, found.served)),
-    "server_error_ratio": _ratio("5xx answers", "requests", lambda found: (found.server_errors, found.served)),
-    "rejected_ratio": _ratio("rejected requests", "requests", lambda found: (found.rejected, found.requests)),
-    "upstream_429_ratio": _ratio("429s of the provider", "calls", lambda found: (found.upstream_429, found.calls)),
-    "llm_error_ratio": _ratio("failed model calls", "calls", lambda found: (found.failed_calls, found.calls)),
-    "truncated_ratio": _ratio("truncated answers", "calls", lambda found: (found.truncated, found.finished)),
-    "tool_error_ratio": _ratio("failed tool calls", "tool calls", lambda found: (found.failed_tools, found.tools)),
-    "retrieval_error_ratio": _ratio(
-        "failed retrievals", "retrievals", lambda found: (found.failed_retrievals, found.retrievals)
+    "error_ratio": _ratio(
+        "failed requests", "requests", "failed / requests that were let in", lambda found: (found.failed, found.served)
     ),
-    "empty_retrieval_ratio": _ratio("empty retrievals", "retrievals", lambda found: (found.empty, found.listed)),
-    "saturation_ratio": Measure(title="fullest resource", unit="ratio", counted="observations", read=_saturation),
-    "quality_mean": Measure(title="mean score", unit="score", counted="scores", read=_quality),
-    "unscored_ratio": Measure(title="unscored answers", unit="ratio", counted="scores", read=_unscored),
-    "cost_microusd_per_request": Measure(title="cost per request", unit="microusd", counted="requests", read=_cost),
+    "server_error_ratio": _ratio(
+        "5xx answers", "requests", "5xx / requests that were let in", lambda found: (found.server_errors, found.served)
+    ),
+    "rejected_ratio": _ratio(
+        "rejected requests",
+        "requests",
+        "429s of our own limiter / all requests",
+        lambda found: (found.rejected, found.requests),
+    ),
+    "upstream_429_ratio": _ratio(
+        "429s of the provider",
+        "model calls",
+        "model calls refused with a 429 / model calls",
+        lambda found: (found.upstream_429, found.calls),
+    ),
+    "llm_error_ratio": _ratio(
+        "failed model calls", "model calls", "failed / model calls", lambda found: (found.failed_calls, found.calls)
+    ),
+    "truncated_ratio": _ratio(
+        "truncated answers",
+        "model calls",
+        "finish_reason length / model calls with a finish_reason",
+        lambda found: (found.truncated, found.finished),
+    ),
+    "tool_error_ratio": _ratio(
+        "failed tool calls", "tool calls", "failed / tool calls", lambda found: (found.failed_tools, found.tools)
+    ),
+    "retrieval_error_ratio": _ratio(
+        "failed retrievals",
+        "retrievals",
+        "failed / retrievals",
+        lambda found: (found.failed_retrievals, found.retrievals),
+    ),
+    "empty_retrieval_ratio": _ratio(
+        "empty retrievals",
+        "retrievals",
+        "found nothing / retrievals that did not fail and list their documents",
+        lambda found: (found.empty, found.listed),
+    ),
+    "saturation_ratio": Measure(
+        title="fullest resource",
+        unit="ratio",
+        counted="observations",
+        formula="largest used / limit: latest of a gauge, p95 of a limit's used_ratio and of in_flight over slots",
+        read=_saturation,
+    ),
+    "quality_mean": Measure(
+        title="mean score",
+        unit="score",
+        counted="scores",
+        formula="sum(score / probability) / sum(1 / probability) over scored rows",
+        read=_quality,
+    ),
+    "unscored_ratio": Measure(
+        title="unscored answers",
+        unit="ratio",
+        counted="scores",
+        formula="unscored / scored and unscored rows",
+        read=_unscored,
+    ),
+    "cost_microusd_per_request": Measure(
+        title="cost per request",
+        unit="microusd",
+        counted="requests",
+        formula="cost of model calls (of request lines where there are no calls) / requests that were let in",
+        read=_cost,
+    ),
 }
 """Every measure by name: what ``measure`` in an ``[[objective]]`` can be."""

@@ -24,11 +24,16 @@ from opsloop.dashboard.latency import quantile
 from opsloop.dashboard.window import Window, number
 from opsloop.event import flatten
 
-__all__ = ["LEVEL", "SLOTS", "Saturation", "fullest", "saturation"]
+__all__ = ["LARGEST", "LEVEL", "SLOTS", "Saturation", "fullest", "saturation"]
 
 LEVEL: Final = 0.95
 """The quantile of what admission decisions and requests saw in use."""
+LARGEST: Final = 1e9
+"""A level outside [0, this] is no measurement and is left out."""
+
 SLOTS: Final = "slots"
+"""The resource that ``in_flight`` uses."""
+
 _HEAD, _TAIL = "limits.", ".used_ratio"
 
 
@@ -60,15 +65,15 @@ def saturation(window: Window, *, slots: int | None = None) -> Saturation:
         leaves = flatten(event.attributes)
         if event.event == "gauge":
             value, limit = number(leaves.get("value")), number(leaves.get("limit"))
-            if value is not None and limit is not None and limit > 0:
+            if value is not None and limit and 0 <= value / limit <= LARGEST:
                 gauges[leaves.get("name", ""), event.service, event.model] = value / limit
                 n += 1
         elif event.event == "limit":
             for path, leaf in leaves.items():
                 used = number(leaf)
-                if used is not None and _is_used_ratio(path):
+                if used is not None and 0 <= used <= LARGEST and _is_used_ratio(path):
                     shares[f"limit {path[len(_HEAD) : -len(_TAIL)]}"].append(used)
-        elif slots and (running := number(leaves.get("in_flight"))) is not None:
+        elif slots and (running := number(leaves.get("in_flight"))) is not None and 0 <= running <= LARGEST:
             shares[SLOTS].append(running)
     levels = [(name, level) for (name, _, _), level in gauges.items()]
     for resource, seen in shares.items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from opsloop.dashboard.window import JUDGEMENTS, Window
+from opsloop.dashboard.window import Window
 
 __all__ = ["Traffic", "traffic"]
 
@@ -57,7 +57,7 @@ def traffic(window: Window) -> Traffic:
     written = [event.output_tokens for event in window.billed if event.output_tokens is not None]
     return Traffic(
         seconds=window.seconds,
-        events=sum(event.event not in JUDGEMENTS for event in window.events),
+        events=window.received,
         requests=len(window.requests),
         metered=sum(not event.input_tokens is event.output_tokens is None for event in window.billed),
         input_tokens=sum(read) if read else None,

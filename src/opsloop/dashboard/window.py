@@ -18,13 +18,16 @@ from opsloop.errors import InputError
 from opsloop.event import Event
 from opsloop.filter import equals, matches
 
-__all__ = ["JUDGEMENTS", "STAGES", "Window", "number", "rejected", "stage"]
+__all__ = ["JUDGEMENTS", "OWN_SERVICE", "STAGES", "Window", "number", "rejected", "stage"]
 
 STAGES: Final = ("retrieve", "rerank", "llm", "embed", "tool", "guardrail")
 """The steps of a request that can fail on their own. ``agent`` and ``span`` wrap others and would count them twice."""
 
 JUDGEMENTS: Final = frozenset({"alert", "breach", "gate", "guard", "incident", "score"})
 """Kinds that opsloop writes itself: they prove nothing about whether the application is still sending."""
+
+OWN_SERVICE: Final = "opsloop"
+"""The service that opsloop writes its own log lines under: they prove nothing either."""
 
 _NUMBER: Final = re.compile(r"-?[0-9]+([.][0-9]+)?([eE][+-]?[0-9]+)?")
 
@@ -76,6 +79,11 @@ class Window:
     def calls(self) -> tuple[Event, ...]:
         """The model calls, where tokens and cost happen."""
         return self.of_kind("llm", "embed")
+
+    @property
+    def received(self) -> int:
+        """How many events the application sent, of any kind: the proof that the stream is alive."""
+        return sum(event.event not in JUDGEMENTS and event.service != OWN_SERVICE for event in self.events)
 
     @property
     def billed(self) -> tuple[Event, ...]:

@@ -1,0 +1,180 @@
+"""What the dashboard answers over HTTP and on the command line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from opsloop.clock import NANOSECONDS, Clock
+from opsloop.dashboard.board import NEEDED, headline
+from opsloop.dashboard.burn import Count, budget
+from opsloop.dashboard.errors import ratio
+from opsloop.dashboard.evaluation import (
+    budget_series,
+    read_objectives,
+    read_signals,
+    read_slos,
+    slots_of,
+    step_of,
+)
+from opsloop.dashboard.explain import explain_objective, explain_slo
+from opsloop.dashboard.measure import measure
+from opsloop.dashboard.signals import Signals
+from opsloop.dashboard.slo import judge_slo
+from opsloop.dashboard.sql import slo_counts_from_rows, slo_statement
+from opsloop.dashboard.window import STAGES
+from opsloop.endpoint import WINDOW_PARAMETERS, Arguments, Endpoint, Parameter, window_of
+from opsloop.errors import InputError
+from opsloop.settings import Settings, SloSettings
+from opsloop.stream import Database
+from opsloop.verdict import Verdict
+
+__all__ = ["endpoints"]
+
+_SHOWN: Final = (
+    "latency_us_p50",
+    "latency_us_p95",
+    "latency_us_p99",
+    "time_to_first_token_us_p95",
+    "requests_per_second",
+    "tokens_per_second",
+    "error_ratio",
+    "rejected_ratio",
+    "saturation_ratio",
+    "quality_mean",
+)
+_AT_LEAST: Final = re.compile(r"AT_LEAST\(\s*([0-9]+)")
+
+
+def endpoints(database: Database, settings: Settings, clock: Clock) -> tuple[Endpoint, ...]:
+    """Return the dashboard's endpoints over one database."""
+    room = _Room(database, settings, clock)
+    return (
+        Endpoint(
+            path="/api/signals",
+            summary="Golden signals, objectives and error budgets of a window, with their series",
+            handler=room.signals,
+            parameters=WINDOW_PARAMETERS,
+        ),
+        Endpoint(
+            path="/api/signals/explain",
+            summary="Why an objective or a service level objective has its verdict, to be worked out by hand",
+            handler=room.explain,
+            parameters=(
+                Parameter("id", "the id of an objective or of a service level objective", required=True),
+                WINDOW_PARAMETERS[1],
+            ),
+        ),
+    )
+
+
+class _Room:
+    """The handlers, over what they read from."""
+
+    def __init__(self, database: Database, settings: Settings, clock: Clock) -> None:
+        self._database = database
+        self._settings = settings
+        self._clock = clock
+        self._slots = slots_of(settings)
+
+    def signals(self, arguments: Arguments, _body: bytes) -> dict[str, Any]:
+        """Answer ``GET /api/signals``."""
+        settings, database = self._settings, self._database
+        start_ns, end_ns = window_of(arguments, clock=self._clock)
+        step_seconds = step_of(start_ns=start_ns, end_ns=end_ns)
+        (whole,) = read_signals(database, start_ns=start_ns, end_ns=end_ns, slots=self._slots)
+        steps = read_signals(
+            database, start_ns=start_ns, end_ns=end_ns, step_ns=step_seconds * NANOSECONDS, slots=self._slots
+        )
+        readings = read_objectives(database, settings.objective, end_ns=end_ns, slots=self._slots)
+        slos = read_slos(database, settings.slo, end_ns=end_ns)
+        spent = budget_series(database, settings.slo, end_ns=end_ns)
+        needed = _needed(settings)
+        return {
+            "now_ns": self._clock.now_ns(),
+            "start_ns": start_ns,
+            "end_ns": end_ns,
+            "sentence": headline(readings, slos, needed=needed),
+            "breaching": len({reading.group for reading in readings if reading.verdict is Verdict.BREACH}),
+            "signals": len({reading.group for reading in readings}),
+            "needed": needed,
+            "readings": readings,
+            "totals": _totals(whole),
+            "series": _series(steps, step_seconds=step_seconds),
+            "objectives": [
+                {
+                    "id": objective.id,
+                    "group": objective.group,
+                    "measure": objective.measure,
+                    "threshold": objective.threshold,
+                    "direction": objective.direction,
+                    "unit": measure(objective.measure).unit,
+                }
+                for objective in settings.objective
+            ],
+            "slos": [
+                msgspec.to_builtins(reading) | {"series": _remaining(slo, *spent[slo.id])}
+                for slo, reading in zip(settings.slo, slos, strict=True)
+            ],
+        }
+
+    def explain(self, arguments: Arguments, _body: bytes) -> dict[str, Any]:
+        """Answer ``GET /api/signals/explain``."""
+        name = arguments.get("id", "")
+        _, end_ns = window_of({key: value for key, value in arguments.items() if key == "to"}, clock=self._clock)
+        for objective in self._settings.objective:
+            if objective.id == name:
+                (reading,) = read_objectives(self._database, [objective], end_ns=end_ns, slots=self._slots)
+                text = explain_objective(objective, reading)
+                return {"id": name, "kind": "objective", "text": text, "objective": objective, "reading": reading}
+        for slo in self._settings.slo:
+            if slo.id == name.removeprefix("slow-").removeprefix("burn-"):
+                counts = slo_counts_from_rows(self._database.rows(slo_statement([slo], end_ns=end_ns)), [slo])[slo.id]
+                judged = judge_slo(slo, counts)
+                text = explain_slo(slo, judged, counts)
+                windows = [{"seconds": each, "bad": n.bad, "total": n.total} for each, n in counts.items()]
+                return {"id": name, "kind": "slo", "text": text, "slo": slo, "reading": judged, "windows": windows}
+        known = [each.id for each in self._settings.objective] + [each.id for each in self._settings.slo]
+        raise InputError(f"there is no objective {name!r}", fix=f"use one of {', '.join(known)}")
+
+
+def _needed(settings: Settings) -> int:
+    """Return how many signals the first paging alert needs, as its composite says it."""
+    pages = (alert.when for alert in settings.alert if alert.severity == "page")
+    match = _AT_LEAST.search(next(pages, ""))
+    return int(match[1]) if match else NEEDED
+
+
+def _totals(found: Signals) -> dict[str, Any]:
+    values = {name: measure(name).read(found).value for name in _SHOWN if name != "rejected_ratio"}
+    return {
+        "requests": found.errors.requests,
+        "errors": found.errors.failed,
+        "rejected": found.errors.rejected,
+        **values,
+        "cost_microusd": found.cost.microusd,
+    }
+
+
+def _series(steps: Sequence[Signals], *, step_seconds: int) -> dict[str, Any]:
+    stages = [name for name in STAGES if any(found.errors.by_stage.get(name) for found in steps)]
+    series: dict[str, Any] = {"step_seconds": step_seconds, "ts_ns": [found.end_ns for found in steps]}
+    for name in _SHOWN:
+        read = measure(name).read
+        series[name] = [read(found).value for found in steps]
+    series["errors_by_stage"] = {
+        name: [ratio(found.errors.by_stage.get(name, 0), found.errors.served) for found in steps] for name in stages
+    }
+    return series
+
+
+def _remaining(slo: SloSettings, ends: Sequence[int], sums: Sequence[Count]) -> dict[str, Any]:
+    """Return how the budget of the period was spent: it ends on what remains now."""
+    allowed = budget(slo.target) * sums[-1].total
+    return {
+        "ts_ns": list(ends),
+        "remaining_ratio": [float(1 - each.bad / allowed) if allowed else None for each in sums],
+    }

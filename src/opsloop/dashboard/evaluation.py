@@ -1,0 +1,148 @@
+"""Objectives and budgets of a moment, read from the database in few statements: what the API and the worker share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from opsloop.clock import NANOSECONDS
+from opsloop.dashboard.burn import DAY_SECONDS, Count
+from opsloop.dashboard.measure import measure
+from opsloop.dashboard.objective import judge
+from opsloop.dashboard.signals import Signals
+from opsloop.dashboard.slo import SloReading, judge_slo
+from opsloop.dashboard.sql import (
+    budget_series_from_rows,
+    budget_series_statement,
+    levels_statement,
+    signals_from_rows,
+    signals_statement,
+    slo_counts_from_rows,
+    slo_statement,
+)
+from opsloop.settings import ObjectiveSettings, Settings, SloSettings
+from opsloop.stream import Database
+from opsloop.verdict import Reading
+
+__all__ = ["budget_series", "grid", "read_objectives", "read_signals", "read_slos", "slots_of", "step_of"]
+
+STEPS_SECONDS: Final = (
+    1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800,
+)  # fmt: skip
+"""Steps that people read easily."""
+
+MOST_STEPS: Final = 120
+
+
+def slots_of(settings: Settings) -> int | None:
+    """Return how many requests may run at once: the smallest concurrency limit that holds for all of them together.
+
+    >>> slots_of(Settings())
+    32
+    """
+    amounts = [
+        each.amount for each in settings.limit if each.lever == "concurrency" and not each.scope and not each.when
+    ]
+    return min(amounts, default=None)
+
+
+def step_of(*, start_ns: int, end_ns: int) -> int:
+    """Return the step in seconds that cuts a window into about 120: the smallest readable one that does.
+
+    >>> step_of(start_ns=0, end_ns=3600 * 10**9)
+    30
+    """
+    most = (end_ns - start_ns) / NANOSECONDS / MOST_STEPS
+    return next((step for step in STEPS_SECONDS if step >= most), STEPS_SECONDS[-1])
+
+
+def grid(*, start_ns: int, end_ns: int, step_ns: int) -> list[tuple[int, int]]:
+    """Return the windows ``(start_ns, end_ns]`` of the steps in a window, clipped to it.
+
+    Steps end at multiples of ``step_ns``, so a later window has the same ones. The first and the last are as long as
+    the window lets them; one shorter than half a step is left out, or its rate would be mostly chance.
+
+    >>> grid(start_ns=4, end_ns=26, step_ns=10)
+    [(4, 10), (10, 20), (20, 26)]
+    """
+    edges = range(start_ns // step_ns * step_ns, end_ns + step_ns, step_ns)
+    steps = [(max(edge, start_ns), min(edge + step_ns, end_ns)) for edge in edges if edge < end_ns]
+    return [(first, last) for first, last in steps if 2 * (last - first) >= step_ns]
+
+
+def read_signals(
+    database: Database,
+    *,
+    start_ns: int,
+    end_ns: int,
+    step_ns: int | None = None,
+    labels: Mapping[str, str] | None = None,
+    slots: int | None = None,
+) -> list[Signals]:
+    """Return the signals of a window, or of each of its steps, in two statements."""
+    windows = [(start_ns, end_ns)]
+    if step_ns is not None:
+        windows = grid(start_ns=start_ns, end_ns=end_ns, step_ns=step_ns)
+    return signals_from_rows(
+        database.rows(signals_statement(start_ns=start_ns, end_ns=end_ns, step_ns=step_ns, labels=labels)),
+        database.rows(levels_statement(start_ns=start_ns, end_ns=end_ns, step_ns=step_ns, labels=labels)),
+        windows=windows,
+        step_ns=step_ns,
+        slots=slots,
+    )
+
+
+def read_objectives(
+    database: Database, objectives: Sequence[ObjectiveSettings], *, end_ns: int, slots: int | None = None
+) -> list[Reading]:
+    """Judge every objective in its own window up to ``end_ns``; those of one window and labels share statements."""
+    read: dict[tuple[float, tuple[tuple[str, str], ...]], Signals] = {}
+    readings = []
+    for objective in objectives:
+        what = measure(objective.measure)
+        start_ns = end_ns - round(objective.window_seconds * NANOSECONDS)
+        key = (objective.window_seconds, tuple(sorted(objective.labels.items())))
+        if key not in read:
+            (read[key],) = read_signals(
+                database, start_ns=start_ns, end_ns=end_ns, labels=objective.labels, slots=slots
+            )
+        readings.append(judge(what.read(read[key]), objective, start_ns=start_ns, end_ns=end_ns))
+    return readings
+
+
+def read_slos(database: Database, slos: Sequence[SloSettings], *, end_ns: int) -> list[SloReading]:
+    """Judge every service level objective at ``end_ns``, in one statement."""
+    if not slos:
+        return []
+    counts = slo_counts_from_rows(database.rows(slo_statement(slos, end_ns=end_ns)), slos)
+    return [judge_slo(slo, counts[slo.id]) for slo in slos]
+
+
+def budget_series(
+    database: Database, slos: Sequence[SloSettings], *, end_ns: int
+) -> dict[str, tuple[list[int], list[Count]]]:
+    """Return each objective's step ends and its counts up to each of them, from the start of its period to ``end_ns``.
+
+    One statement for each distinct length of period.
+    """
+    found: dict[str, tuple[list[int], list[Count]]] = {}
+    for period_days in sorted({slo.period_days for slo in slos}):
+        same = [slo for slo in slos if slo.period_days == period_days]
+        period_ns = round(period_days * DAY_SECONDS * NANOSECONDS)
+        step_ns = -(-period_ns // MOST_STEPS)
+        start_ns = end_ns - period_ns
+        rows = database.rows(budget_series_statement(same, start_ns=start_ns, end_ns=end_ns, step_ns=step_ns))
+        ends = [end_ns - step_ns * back for back in reversed(range(MOST_STEPS))]
+        for name, counts in budget_series_from_rows(rows, same, steps=MOST_STEPS).items():
+            found[name] = (ends, _running(counts))
+    return found
+
+
+def _running(counts: Sequence[Count]) -> list[Count]:
+    """Return the sums up to and with each count."""
+    bad = total = 0
+    sums = []
+    for count in counts:
+        bad, total = bad + count.bad, total + count.total
+        sums.append(Count(bad, total))
+    return sums

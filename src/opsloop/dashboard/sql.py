@@ -1,0 +1,363 @@
+"""The signals and the budgets in SQL: what the plain functions say, over any number of windows at once.
+
+One statement gives every count, sum and exact quantile of a window or of each step of a series; a second the levels of
+its resources; a third bad and total events of every objective in every window that its tiers and budget need. A
+property test holds each equal to its plain form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from opsloop.clock import NANOSECONDS
+from opsloop.dashboard.burn import Count
+from opsloop.dashboard.cost import Cost
+from opsloop.dashboard.errors import Errors
+from opsloop.dashboard.latency import Latencies, Latency
+from opsloop.dashboard.quality import LEAST_PROBABILITY, Quality
+from opsloop.dashboard.saturation import LARGEST, LEVEL, SLOTS, Saturation, fullest
+from opsloop.dashboard.signals import Signals
+from opsloop.dashboard.slo import GOOD_SCORE, slo_windows
+from opsloop.dashboard.traffic import Traffic
+from opsloop.dashboard.window import JUDGEMENTS, OWN_SERVICE, STAGES
+from opsloop.filter import Statement, compile_filter, equals
+from opsloop.settings import SloSettings
+
+__all__ = [
+    "budget_series_from_rows",
+    "budget_series_statement",
+    "levels_statement",
+    "signals_from_rows",
+    "signals_statement",
+    "slo_counts_from_rows",
+    "slo_statement",
+]
+
+
+_PLAIN: Final = " SETTINGS compile_expressions = 0, compile_aggregate_expressions = 0"
+"""Every tick has new constants: machine code made for the last one is never used again, and making it takes longest."""
+
+
+def _names(values: Iterable[str]) -> str:
+    return ", ".join(f"'{value}'" for value in sorted(values))
+
+
+def _number(leaf: str) -> str:
+    """Return the number that a leaf holds, or NULL: the twin of ``window.number``."""
+    value = f"toFloat64OrNull({leaf})"
+    return f"if(match({leaf}, '^-?[0-9]+([.][0-9]+)?([eE][+-]?[0-9]+)?$') AND isFinite({value}), {value}, NULL)"
+
+
+_SERVED: Final = "event = 'request' AND error_type != 'rate_limited'"
+_MARK: Final = "leaves['score']"
+_SHARE: Final = "leaves['probability']"
+_NAMED: Final = (
+    f"{_SERVED} AS served",
+    "event IN ('llm', 'embed') AS call",
+    f"multiIf(event = 'tool' AND tool = 'retrieve', 'retrieve', event IN ({_names(STAGES)}), event, '') AS stage",
+)
+"""What several columns ask for, worked out once per row."""
+_SCORING: Final = (
+    f"{_number(_MARK)} AS score",
+    f"if(mapContains(leaves, 'probability'), {_number(_SHARE)}, 1.) AS share",
+    "ifNull(score >= 0 AND score <= 1, false) AS in_range",
+    f"ifNull(share >= {LEAST_PROBABILITY!r} AND share <= 1, false) AS possible",
+    "event = 'score' AND leaves['status'] = 'scored' AND in_range AND possible AS scored",
+)
+_LEAVES: Final = (
+    "leaves['status'] AS status",
+    "if(mapContains(leaves, 'finish_reason'), leaves['finish_reason'], NULL) AS finish",
+    "if(mapContains(leaves, 'documents'), leaves['documents'], NULL) AS documents",
+)
+
+
+def _latency(name: str, where: str, *, column: str = "duration_us") -> dict[str, str]:
+    return {
+        f"{name}_n": f"countIf({where} AND isNotNull({column}))",
+        f"{name}_skipped": f"countIf({where} AND isNull({column}))",
+        f"{name}_quantiles": (
+            f"quantilesExactInclusiveIf(0.5, 0.9, 0.95, 0.99)({column}, {where} AND isNotNull({column}))"
+        ),
+    }
+
+
+def _sums(name: str, where: str) -> dict[str, str]:
+    """Return what is added up twice: over model calls and over request lines, of which one is then taken."""
+    return {
+        f"{name}_metered": f"countIf({where} AND (isNotNull(input_tokens) OR isNotNull(output_tokens)))",
+        f"{name}_input": f"sumIf(input_tokens, {where})",
+        f"{name}_output": f"sumIf(output_tokens, {where})",
+        f"{name}_cost": f"sumIf(cost_microusd, {where})",
+        f"{name}_priced": f"countIf({where} AND isNotNull(cost_microusd))",
+    }
+
+
+_COLUMNS: Final[Mapping[str, str]] = {
+    **_latency("served", "served"),
+    **_latency("success", "served AND NOT error"),
+    **_latency("error", "served AND error"),
+    **_latency("first_token", "served", column="time_to_first_token_us"),
+    **_latency("retrieve", "stage = 'retrieve'"),
+    **_latency("llm", "event = 'llm'"),
+    "events": f"countIf(event NOT IN ({_names(JUDGEMENTS)}) AND service != '{OWN_SERVICE}')",
+    "requests": "countIf(event = 'request')",
+    **_sums("calls", "call"),
+    **_sums("lines", "event = 'request'"),
+    "rejected": "countIf(event = 'request' AND NOT served)",
+    "failed": "countIf(served AND error)",
+    "server_errors": "countIf(served AND ifNull(status_code >= 500, false))",
+    "calls": "countIf(call)",
+    "failed_calls": "countIf(call AND error)",
+    "upstream_429": "countIf(call AND error_type = 'upstream_429')",
+    "truncated": "countIf(call AND ifNull(finish = 'length', false))",
+    "finished": "countIf(call AND isNotNull(finish))",
+    "retrievals": "countIf(stage = 'retrieve')",
+    "failed_retrievals": "countIf(stage = 'retrieve' AND error)",
+    "listed": "countIf(stage = 'retrieve' AND NOT error AND isNotNull(documents))",
+    "empty": "countIf(stage = 'retrieve' AND NOT error AND ifNull(documents = '[]', false))",
+    "tools": "countIf(stage = 'tool')",
+    "failed_tools": "countIf(stage = 'tool' AND error)",
+    "by_stage": "sumMapIf(map(stage, toUInt64(1)), error AND stage != '')",
+    "by_type": "sumMapIf(map(toString(error_type), toUInt64(1)), served AND error)",
+    "scored": "countIf(scored)",
+    "unscored": "countIf(event = 'score' AND status = 'unscored')",
+    "weighted": "sumKahanIf(ifNull(score / share, 0), scored)",
+    "weights": "sumKahanIf(ifNull(1 / share, 0), scored)",
+}
+
+
+def signals_statement(
+    *, start_ns: int, end_ns: int, step_ns: int | None = None, labels: Mapping[str, str] | None = None
+) -> Statement:
+    """Return the statement of all counts, sums and quantiles of ``(start_ns, end_ns]``, or of each step in it.
+
+    Steps lie on the grid of multiples of ``step_ns``; each row begins with its number on the grid, 0 without steps.
+    """
+    where, key, parameters = _scope(start_ns=start_ns, end_ns=end_ns, step_ns=step_ns, labels=labels)
+    inner = ", ".join((f"*, {key} AS step", *_NAMED, *_SCORING, *_LEAVES))
+    columns = ", ".join(_COLUMNS.values())
+    return Statement(
+        f"SELECT step, {columns} FROM (SELECT {inner} FROM events WHERE {where}) GROUP BY step", parameters
+    )
+
+
+def levels_statement(
+    *, start_ns: int, end_ns: int, step_ns: int | None = None, labels: Mapping[str, str] | None = None
+) -> Statement:
+    """Return the statement of the resources' levels: rows of (step, kind, name, observations, level)."""
+    where, key, parameters = _scope(start_ns=start_ns, end_ns=end_ns, step_ns=step_ns, labels=labels)
+    value, limit = _number("leaves['value']"), _number("leaves['limit']")
+    running = _number("leaves['in_flight']")
+    head, tail = len("limits."), len(".used_ratio")
+    observed = (
+        "multiIf("
+        f"event = 'gauge', [tuple('gauge', leaves['name'], toString(service), toString(model),"
+        f" if({limit} != 0, {value} / {limit}, NULL))],"
+        f" event = 'limit', arrayMap((path, leaf) -> tuple('limit', substring(path, {head + 1},"
+        f" length(path) - {head + tail}), '', '', if(startsWith(path, 'limits.') AND endsWith(path, '.used_ratio')"
+        f" AND length(path) > {head + tail}, {_number('leaf')}, NULL)),"
+        " arrayMap(path -> toString(path), mapKeys(leaves)), mapValues(leaves)),"
+        f" [tuple('{SLOTS}', '', '', '', {running})])"
+    )
+    sql = (
+        "SELECT step, seen.1 AS kind, seen.2 AS name, count(),"
+        f" if(kind = 'gauge', argMax(level, (ts_ns, sequence)), quantileExactInclusive({LEVEL!r})(level)) FROM ("
+        f"SELECT ts_ns, sequence, {key} AS step, arrayJoin({observed}) AS seen, assumeNotNull(seen.5) AS level"
+        f" FROM events WHERE {where} AND event IN ('gauge', 'limit', 'request')"
+        f" AND ifNull(seen.5 >= 0 AND seen.5 <= {LARGEST!r}, false)"
+        f") GROUP BY step, kind, name, seen.3, seen.4{_PLAIN}"
+    )
+    return Statement(sql, parameters)
+
+
+def signals_from_rows(
+    rows: Iterable[Sequence[Any]],
+    levels: Iterable[Sequence[Any]],
+    *,
+    windows: Sequence[tuple[int, int]],
+    step_ns: int | None = None,
+    slots: int | None = None,
+) -> list[Signals]:
+    """Return the signals of each window ``(start_ns, end_ns]``, empty ones too, from both statements' rows."""
+    found = {row[0]: dict(zip(_COLUMNS, row[1:], strict=True)) for row in rows}
+    seen: dict[int, list[Sequence[Any]]] = {}
+    for row in levels:
+        seen.setdefault(row[0], []).append(row)
+    result = []
+    for start_ns, end_ns in windows:
+        step = 0 if step_ns is None else -(-end_ns // step_ns)
+        numbers = found.get(step, _NOTHING)
+        result.append(_signals(numbers, _saturation(seen.get(step, ()), slots), start_ns=start_ns, end_ns=end_ns))
+    return result
+
+
+_NOTHING: Final[dict[str, Any]] = {
+    name: {} if name in {"by_stage", "by_type"} else None if name.endswith(("_input", "_output", "_cost")) else 0
+    for name in _COLUMNS
+}
+
+
+def _scope(
+    *, start_ns: int, end_ns: int, step_ns: int | None, labels: Mapping[str, str] | None
+) -> tuple[str, str, dict[str, Any]]:
+    """Return the condition of a window, the expression of a row's step, and the parameters of both."""
+    selected = compile_filter(equals(**(labels or {})), prefix="label")
+    parameters = {**selected.parameters, "start_ns": start_ns, "end_ns": end_ns}
+    key = "0"
+    if step_ns is not None:
+        parameters["step_ns"] = step_ns
+        key = "intDiv(ts_ns + {step_ns:Int64} - 1, {step_ns:Int64})"
+    return f"ts_ns > {{start_ns:Int64}} AND ts_ns <= {{end_ns:Int64}} AND {selected.sql}", key, parameters
+
+
+def _signals(row: Mapping[str, Any], saturation: Saturation, *, start_ns: int, end_ns: int) -> Signals:
+    billed = "calls" if row["calls"] else "lines"
+    whole = [name for name in Errors.__struct_fields__ if name in row]
+    mean = row["weighted"] / row["weights"] if row["scored"] else None
+    return Signals(
+        start_ns=start_ns,
+        end_ns=end_ns,
+        latency=Latencies(**{name: _quantiles(row, name) for name in Latencies.__struct_fields__}),
+        traffic=Traffic(
+            seconds=(end_ns - start_ns) / NANOSECONDS,
+            events=row["events"],
+            requests=row["requests"],
+            metered=row[f"{billed}_metered"],
+            input_tokens=row[f"{billed}_input"],
+            output_tokens=row[f"{billed}_output"],
+        ),
+        errors=Errors(**{name: row[name] for name in whole}),
+        saturation=saturation,
+        quality=Quality(mean=mean, scored=row["scored"], unscored=row["unscored"]),
+        cost=Cost(
+            microusd=row[f"{billed}_cost"],
+            priced=row[f"{billed}_priced"],
+            requests=row["requests"] - row["rejected"],
+        ),
+    )
+
+
+def _quantiles(row: Mapping[str, Any], name: str) -> Latency:
+    n, skipped = row[f"{name}_n"], row[f"{name}_skipped"]
+    if not n:
+        return Latency(skipped=skipped)
+    p50, p90, p95, p99 = row[f"{name}_quantiles"]
+    return Latency(n=n, skipped=skipped, p50=p50, p90=p90, p95=p95, p99=p99)
+
+
+def _saturation(rows: Iterable[Sequence[Any]], slots: int | None) -> Saturation:
+    pairs, n = [], 0
+    for _, kind, name, observations, level in rows:
+        if kind == SLOTS and not slots:
+            continue
+        n += observations
+        resource = {"gauge": name, "limit": f"limit {name}"}.get(kind, SLOTS)
+        pairs.append((resource, level / slots if slots and kind == SLOTS else level))
+    return fullest(pairs, n=n)
+
+
+def slo_statement(slos: Sequence[SloSettings], *, end_ns: int) -> Statement:
+    """Return one statement that counts bad and total events of every objective in the windows that all of them need.
+
+    All windows end now, so they lie in one another: each row is one *band*, the events that a window has more than the
+    next shorter one, and its number is that window's place in order of length.
+    """
+    starts = [end_ns - round(seconds * NANOSECONDS) for seconds in _lengths(slos)]
+    inner, parameters = _judged(slos, start_ns=starts[-1], end_ns=end_ns)
+    parameters |= {f"from{band}": start_ns for band, start_ns in enumerate(starts)}
+    tests = ", ".join(f"ts_ns > {{from{band}:Int64}}, {band}" for band in range(len(starts) - 1))
+    sql = f"SELECT multiIf({tests}, {len(starts) - 1}) AS band, {_counts(slos)} FROM ({inner}) GROUP BY band{_PLAIN}"
+    return Statement(sql, parameters)
+
+
+def slo_counts_from_rows(rows: Iterable[Sequence[int]], slos: Sequence[SloSettings]) -> dict[str, dict[float, Count]]:
+    """Return the counts of each objective by window length, as :func:`opsloop.dashboard.slo.count_slo` does."""
+    bands, lengths = list(rows), _lengths(slos)
+    found: dict[str, dict[float, Count]] = {}
+    for index, slo in enumerate(slos):
+        bad, total = 1 + 2 * index, 2 + 2 * index
+        found[slo.id] = {}
+        for seconds in slo_windows(slo):
+            inside = [row for row in bands if row[0] <= lengths.index(seconds)]
+            found[slo.id][seconds] = Count(sum(row[bad] for row in inside), sum(row[total] for row in inside))
+    return found
+
+
+def _lengths(slos: Sequence[SloSettings]) -> list[float]:
+    return sorted({seconds for slo in slos for seconds in slo_windows(slo)})
+
+
+def _counts(slos: Sequence[SloSettings]) -> str:
+    return ", ".join(f"countIf({name}{index})" for index in range(len(slos)) for name in ("bad", "counted"))
+
+
+def budget_series_statement(slos: Sequence[SloSettings], *, start_ns: int, end_ns: int, step_ns: int) -> Statement:
+    """Return bad and total events of every objective per step, counted back from ``end_ns``: the newest is step 0."""
+    inner, parameters = _judged(slos, start_ns=start_ns, end_ns=end_ns)
+    key = "intDiv({end_ns:Int64} - ts_ns, {step_ns:Int64})"
+    parameters["step_ns"] = step_ns
+    return Statement(f"SELECT {key} AS step, {_counts(slos)} FROM ({inner}) GROUP BY step{_PLAIN}", parameters)
+
+
+def budget_series_from_rows(
+    rows: Iterable[Sequence[int]], slos: Sequence[SloSettings], *, steps: int
+) -> dict[str, list[Count]]:
+    """Return the counts of each objective per step, oldest first."""
+    by_step = {row[0]: row[1:] for row in rows}
+    nothing = (0,) * (2 * len(slos))
+    ordered = [by_step.get(step, nothing) for step in reversed(range(steps))]
+    return {slo.id: [Count(row[2 * index], row[2 * index + 1]) for row in ordered] for index, slo in enumerate(slos)}
+
+
+def _judged(slos: Sequence[SloSettings], *, start_ns: int, end_ns: int) -> tuple[str, dict[str, Any]]:
+    """Return the query that tells of each event whether an objective counts it and whether it is bad."""
+    kinds = {"score" if slo.sli == "quality" else "request" for slo in slos}
+    named = [f"{_SERVED} AS served", *(_SCORING if "score" in kinds else ())]
+    judged = ["ts_ns"]
+    parameters: dict[str, Any] = {"start_ns": start_ns, "end_ns": end_ns}
+    for index, slo in enumerate(slos):
+        selected = compile_filter(equals(**slo.labels), prefix=f"s{index}_label")
+        parameters |= selected.parameters
+        if slo.threshold_us is not None:
+            parameters[f"s{index}_limit"] = slo.threshold_us
+        if slo.sli == "goodput":
+            parameters[f"s{index}_start"] = end_ns - round(max(slo_windows(slo)) * NANOSECONDS)
+            named.append(f"request_id IN {_poorly_answered(index)} AS poor{index}")
+        named.append(f"{selected.sql} AS selected{index}")
+        counted, bad = _sli(slo, index)
+        judged += [f"selected{index} AND {counted} AS counted{index}", f"counted{index} AND ({bad}) AS bad{index}"]
+    where = f"ts_ns > {{start_ns:Int64}} AND ts_ns <= {{end_ns:Int64}} AND event IN ({_names(kinds)})"
+    return f"SELECT {', '.join(judged)} FROM (SELECT *, {', '.join(named)} FROM events WHERE {where})", parameters
+
+
+def _poorly_answered(index: int) -> str:
+    """Return the query of the requests with a score under :data:`GOOD_SCORE` in the objective's period."""
+    return (
+        f"(SELECT request_id FROM (SELECT request_id, {', '.join(_SCORING)} FROM events WHERE event = 'score'"
+        f" AND ts_ns > {{s{index}_start:Int64}} AND ts_ns <= {{end_ns:Int64}} AND request_id != '')"
+        f" WHERE scored AND ifNull(score < {GOOD_SCORE!r}, false))"
+    )
+
+
+def _sli(slo: SloSettings, index: int) -> tuple[str, str]:
+    """Return which events count and which of them are bad: the twin of ``slo.count_slo``."""
+    limit, limited = f"{{s{index}_limit:UInt64}}", slo.threshold_us is not None
+    match slo.sli:
+        case "quality":
+            return "scored", f"ifNull(score < {GOOD_SCORE!r}, false)"
+        case "availability":
+            return "served", "error"
+        case "goodput":
+            failed = f"error OR poor{index}"
+            if not limited:
+                return "served", failed
+            return (
+                f"served AND ({failed} OR isNotNull(duration_us))",
+                f"{failed} OR ifNull(duration_us > {limit}, false)",
+            )
+        case _:
+            column = "duration_us" if slo.sli == "latency" else "time_to_first_token_us"
+            if not limited:
+                return "false", "false"
+            return f"served AND isNotNull({column})", f"ifNull({column} > {limit}, false)"
