@@ -65,6 +65,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
     alert: str
     """The alert's episode, as name|key|episode; empty when a person opened the incident."""
+    page: str
+    """The alert's event: an episode that is opened again pages again."""
     title: str
     severity: int
     signature: Signature
@@ -113,6 +115,7 @@ def gather_evidence(source: Source, alert: Event, *, examples: int = 3, masks: S
     request_ids = list(dict.fromkeys(event.request_id for event, _ in members if event.request_id))
     return Evidence(
         alert=alert_episode(alert),
+        page=_page(alert),
         title=_title(signature, masks),
         severity=_severity(alert, votes),
         signature=signature,
@@ -146,6 +149,10 @@ def example_from_events(events: Sequence[Event], *, stage: str = "") -> Example:
         cost_microusd=line.cost_microusd,
         events=tuple(msgspec.to_builtins(event) for event in events),
     )
+
+
+def _page(alert: Event) -> str:
+    return alert.event_id or f"{alert_episode(alert)}@{alert.ts_ns}"
 
 
 def answer_text(output: Any) -> str:
@@ -258,6 +265,7 @@ def _unexplained(alert: Event, votes: Sequence[Reading], start_ns: int, end_ns: 
     signature = Signature(service=alert.service, route=alert.route, signal=signals)
     return Evidence(
         alert=alert_episode(alert),
+        page=_page(alert),
         title=f"{signals}: nothing in the window explains it",
         severity=_severity(alert, votes),
         signature=signature,

@@ -32,6 +32,7 @@ __all__ = [
     "AppliesTo",
     "Case",
     "Guard",
+    "GuardFile",
     "GuardInput",
     "GuardRecord",
     "GuardRun",
@@ -49,6 +50,7 @@ __all__ = [
     "guard_schema",
     "load_guards",
     "read_guard",
+    "survey_guards",
 ]
 
 GUARD_SUFFIX: Final = ".guard.yaml"
@@ -167,6 +169,14 @@ class Guard(_Strict, frozen=True, kw_only=True, rename={"format": "schema"}):
     """The ``x-`` keys of the file, kept as they are."""
 
 
+class GuardFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One file below the guards' folder: a guard, or why it cannot be read."""
+
+    path: str
+    guard: Guard | None
+    error: str = ""
+
+
 class GuardRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A guard's life as the stream tells it."""
 
@@ -242,13 +252,28 @@ def load_guards(folder: str | Path) -> dict[Path, Guard]:
     """
     guards: dict[Path, Guard] = {}
     homes: dict[str, Path] = {}
-    for path in sorted(Path(folder).rglob(f"*{GUARD_SUFFIX}")):
+    for path in _guard_paths(folder):
         guard = read_guard(path)
         if guard.id in homes:
             raise ConfigError(f"{path}: the id {guard.id!r} is taken by {homes[guard.id]}", fix="give it its own id")
         homes[guard.id] = path
         guards[path] = guard
     return guards
+
+
+def survey_guards(folder: str | Path) -> list[GuardFile]:
+    """Return every file of :func:`load_guards`, a wrong one with its error: one bad file must not hide the others."""
+    files: list[GuardFile] = []
+    for path in _guard_paths(folder):
+        try:
+            files.append(GuardFile(path=str(path), guard=read_guard(path)))
+        except ConfigError as cause:
+            files.append(GuardFile(path=str(path), guard=None, error=str(cause)))
+    return files
+
+
+def _guard_paths(folder: str | Path) -> list[Path]:
+    return sorted(Path(folder).rglob(f"*{GUARD_SUFFIX}"))
 
 
 def guard_schema() -> dict[str, Any]:

@@ -90,6 +90,8 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     fix_commit: str = ""
     alerts: tuple[str, ...] = ()
     """The alert episodes that belong to it, as name|key|episode."""
+    pages: tuple[str, ...] = ()
+    """The alert events that opened or joined it."""
     fingerprints: tuple[str, ...] = ()
     """Its own and those of the pages that joined it."""
     timeline: tuple[TimelineEntry, ...] = ()
@@ -136,7 +138,8 @@ def incident_from_events(events: Sequence[Event]) -> Incident:
     status: str = first["status"]
     moments = {"detected": opening.ts_ns, status: opening.ts_ns}
     timeline = [TimelineEntry(opening.ts_ns, status, opening.message)]
-    alerts, fingerprints = {_alert(opening)}, {first["fingerprint"]}
+    alerts, pages = {_of_evidence(opening, "alert")}, {_of_evidence(opening, "page")}
+    fingerprints = {first["fingerprint"]}
     fix: dict[str, str] = {}
     for event in ordered:
         if event is opening:
@@ -144,7 +147,8 @@ def incident_from_events(events: Sequence[Event]) -> Incident:
         step = event.attributes["status"]
         note = event.message
         if event.attributes["relation"] == "duplicate":
-            alerts.add(_alert(event))
+            alerts.add(_of_evidence(event, "alert"))
+            pages.add(_of_evidence(event, "page"))
             fingerprints.add(event.attributes["fingerprint"])
             step = status
         elif step in INCIDENT_TRANSITIONS[status]:
@@ -169,6 +173,7 @@ def incident_from_events(events: Sequence[Event]) -> Incident:
             "fix_release": fix.get("release", ""),
             "fix_commit": fix.get("commit", ""),
             "alerts": sorted(alerts - {""}),
+            "pages": sorted(pages - {""}),
             "fingerprints": sorted(fingerprints),
             "timeline": [msgspec.to_builtins(entry) for entry in sorted(timeline, key=_by_time)],
             "evidence": evidence,
@@ -181,9 +186,9 @@ def _is_opening(event: Event) -> bool:
     return event.attributes["relation"] != "duplicate" and event.attributes["status"] in {"triage", "active"}
 
 
-def _alert(event: Event) -> str:
-    alert: str = (event.attributes.get("evidence") or {}).get("alert", "")
-    return alert
+def _of_evidence(event: Event, name: str) -> str:
+    found: str = (event.attributes.get("evidence") or {}).get(name, "")
+    return found
 
 
 def _order(event: Event) -> tuple[int, int, str, str]:

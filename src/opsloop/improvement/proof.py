@@ -177,10 +177,13 @@ def write_guard(guard: Guard, folder: str | Path) -> Path:
     return path
 
 
-def sync_guards(records: Mapping[str, GuardRecord], guards: Sequence[Guard], *, now_ns: int) -> tuple[Event, ...]:
+def sync_guards(
+    records: Mapping[str, GuardRecord], guards: Sequence[Guard], *, now_ns: int, complete: bool = True
+) -> tuple[Event, ...]:
     """Return the ``guard`` events that bring the stream's record up to the files; none when it is up to date.
 
-    A guard goes no further than its proof: one that loses it is quarantined. A file that is gone retires its guard.
+    A guard goes no further than its proof: one that loses it is quarantined. A file that is gone retires its guard,
+    unless ``complete`` is false: then some files could not be read, and nothing follows from their absence.
     """
     events: list[Event] = []
     known = {guard.id: guard for guard in guards}
@@ -190,7 +193,7 @@ def sync_guards(records: Mapping[str, GuardRecord], guards: Sequence[Guard], *, 
         done = len(record.steps) if record else 0
         events += [guard_event(guard.id, guard.problem, s, ts_ns=now_ns, step=done + i) for i, s in enumerate(steps)]
     for name, record in sorted(records.items()):
-        if name not in known and record.state not in {"", "retired"}:
+        if complete and name not in known and record.state not in {"", "retired"}:
             events.append(guard_event(name, record.problem_id, "retired", ts_ns=now_ns, step=len(record.steps)))
     return tuple(events)
 

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from opsloop.clock import utc
-from opsloop.errors import InputError
+from opsloop.errors import InputError, NotFoundError
 from opsloop.event import Event
 from opsloop.improvement.assertions import Answer, UnmeasuredError, judge
 from opsloop.improvement.evidence import Evidence, Example, Sighting, answer_text
@@ -175,7 +175,7 @@ def observe(
 
     ``now_ns`` is when it was detected: the page's own time, so that replicas write the same event.
     """
-    if evidence.alert and any(evidence.alert in incident.alerts for incident in history.incidents.values()):
+    if evidence.page and any(evidence.page in incident.pages for incident in history.incidents.values()):
         return history, ()
     match = match_problem(history, evidence, guards=guards)
     suspects = ""
@@ -250,7 +250,7 @@ def _joining(incident: Incident, evidence: Evidence, match: Match, reason: str, 
         "evidence": msgspec.to_builtins(evidence),
     }
     said = f"another page joins {incident.id}: {reason}"
-    step = f"joined:{evidence.alert or now_ns}"
+    step = f"joined:{evidence.page or now_ns}"
     return _event(incident.id, step, attributes, said, release=evidence.release, ts_ns=now_ns)
 
 
@@ -268,12 +268,12 @@ def advance(
     """Return the history after a step of an incident, and the event to write; a step that was made already is none.
 
     ``fix_release`` names the release that carries the fix: from its deployment on the failure is a repeat. It can be
-    named after the incident is resolved. Raises :class:`InputError` for an unknown incident or a step that its table
-    does not allow.
+    named after the incident is resolved. Raises :class:`NotFoundError` for an unknown incident,
+    :class:`InputError` for a step that its table does not allow.
     """
     incident = history.incidents.get(incident_id)
     if incident is None:
-        raise InputError(f"no incident {incident_id!r}", fix="list them with opsloop incident list")
+        raise NotFoundError(f"no incident {incident_id!r}", fix="list them with opsloop incident list")
     names_fix = bool(fix_release or fix_commit)
     late_fix = names_fix and status == incident.status == "resolved"
     if incident.status == status and not late_fix:
