@@ -44,7 +44,13 @@ def logs(parameters: dict[str, str]) -> dict[str, Any]:
     limit = int(parameters.get("limit", "100"))
     found = [event for event in matching(parameters.get("q", "")) if event["ts_ns"] <= end]
     start = scene.NOW_NS - 60 * scene.MINUTE
-    return {"query": parameters.get("q", ""), "start_ns": start, "end_ns": end, "events": found[:limit], "more": len(found) > limit}
+    return {
+        "query": parameters.get("q", ""),
+        "start_ns": start,
+        "end_ns": end,
+        "events": found[:limit],
+        "more": len(found) > limit,
+    }
 
 
 def histogram(parameters: dict[str, str]) -> dict[str, Any]:
@@ -55,8 +61,9 @@ def histogram(parameters: dict[str, str]) -> dict[str, Any]:
     total = Counter(place)
     errors = Counter(at for at, event in zip(place, found, strict=True) if event.get("error"))
     return {
-        "step_seconds": 60,
-        "ts_ns": [start + i * scene.MINUTE for i in range(60)],
+        "start_ns": start,
+        "end_ns": scene.NOW_NS,
+        "step_ns": scene.MINUTE,
         "total": [total[i] for i in range(60)],
         "errors": [errors[i] for i in range(60)],
     }
@@ -66,14 +73,17 @@ def facets(parameters: dict[str, str]) -> dict[str, Any]:
     """Return the most frequent values."""
     found = matching(parameters.get("q", ""))
     return {
-        "facets": {
-            name: [
-                {"value": value, "count": n}
-                for value, n in Counter(str(event.get(name, "")) for event in found).most_common()
-                if value
-            ]
-            for name in ("event", "severity", "tenant", "tool", "model", "error_type")
-        }
+        "facets": [
+            {
+                "field": name,
+                "values": [
+                    {"value": value, "count": n}
+                    for value, n in Counter(str(event.get(name, "")) for event in found).most_common(10)
+                    if value
+                ],
+            }
+            for name in ("severity", "event", "tool", "tenant", "model", "error_type")
+        ]
     }
 
 
@@ -94,9 +104,10 @@ def answer(path: str, parameters: dict[str, str], *, mode: str) -> tuple[int, An
     if path == "/api/logs/histogram":
         return 200, histogram({"q": "event:none"} if empty else parameters)
     if path == "/api/logs/facets":
-        return 200, {"facets": {}} if empty else facets(parameters)
+        return 200, {"facets": []} if empty else facets(parameters)
     if path.startswith("/api/requests/"):
-        return 200, scene.story() | ({"events": [], "first_failure": None} if empty else {})
+        gone = {"title": "No event has request_id 'req-5f3a10'", "detail": "", "fix": "check the id"}
+        return (400, {"type": "about:blank", "status": 400, **gone}) if empty else (200, scene.story())
     found = rooms.answer(path, empty=empty)
     return (404, {"title": "No such address", "status": 404}) if found is None else (200, found)
 
@@ -149,7 +160,7 @@ class Handler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             return
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *args: object) -> None:
         """Say nothing."""
 
 

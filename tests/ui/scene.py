@@ -9,7 +9,9 @@ from typing import Any
 MINUTE = 60 * 10**9
 NOW_NS = 1_767_607_200_000_000_000
 STEP = 15
-HOSTILE = '<script>alert(1)</script><img src=x onerror=alert(2)> \u202egnp.exe\u0000\u001b[31mred\u001b[0m ' + "x" * 5000
+HOSTILE = (
+    "<script>alert(1)</script><img src=x onerror=alert(2)> \u202egnp.exe\u0000\u001b[31mred\u001b[0m " + "x" * 5000
+)
 TENANTS = ("acme", "globex", "initech", "umbrella")
 STAGES = ("retrieve", "rerank", "generate", "tool")
 FAULTS = {
@@ -53,10 +55,11 @@ def series() -> dict[str, Any]:
     }
 
 
-def reading(id: str, group: str, verdict: str, value: float | None, threshold: float, unit: str) -> dict[str, Any]:
+def reading(name: str, group: str, verdict: str, value: float | None, limit: tuple[float, str]) -> dict[str, Any]:
     """Return one reading of the last five minutes."""
+    threshold, unit = limit
     return {
-        "id": id,
+        "id": name,
         "group": group,
         "verdict": verdict,
         "value": value,
@@ -65,22 +68,25 @@ def reading(id: str, group: str, verdict: str, value: float | None, threshold: f
         "n": 12 if verdict == "INSUFFICIENT" else 16_072,
         "window_start_ns": NOW_NS - 5 * MINUTE,
         "window_end_ns": NOW_NS,
-        "reason": f"{id} against {threshold} {unit}",
+        "reason": f"{name} against {threshold} {unit}",
     }
 
 
 READINGS = [
-    reading("latency-p95", "latency", "BREACH", 2_940_000, 1_500_000, "us"),
-    reading("error-ratio", "errors", "BREACH", 0.0341, 0.01, "ratio"),
-    reading("saturation", "saturation", "OK", 0.712, 0.8, "ratio"),
-    reading("quality", "quality", "INSUFFICIENT", 0.82, 0.85, "score"),
+    reading("latency-p95", "latency", "BREACH", 2_940_000, (1_500_000, "us")),
+    reading("error-ratio", "errors", "BREACH", 0.0341, (0.01, "ratio")),
+    reading("saturation", "saturation", "OK", 0.712, (0.8, "ratio")),
+    reading("quality", "quality", "INSUFFICIENT", 0.82, (0.85, "score")),
 ]
 
 
-def budget(id: str, target: float, remaining: float, verdicts: tuple[str, ...], days: float | None) -> dict[str, Any]:
+def budget(name: str, target: float, remaining: float, verdicts: tuple[str, ...], days: float | None) -> dict[str, Any]:
     """Return one objective's error budget over 30 days, with a bad day on the seventh."""
     at = [NOW_NS - (30 * 24 - hour) * 60 * MINUTE for hour in range(0, 30 * 24 + 1, 6)]
-    left = [max(0.0, 1 - (1 - remaining) * (0.66 * i / 120 + (0.22 if i > 28 else 0) + 0.12 * (i > 116))) for i in range(121)]
+    left = [
+        max(0.0, 1 - (1 - remaining) * (0.66 * i / 120 + (0.22 if i > 28 else 0) + 0.12 * (i > 116)))
+        for i in range(121)
+    ]
     left[-1] = remaining
     tiers = zip(
         ("page", "page", "ticket", "ticket"),
@@ -91,8 +97,8 @@ def budget(id: str, target: float, remaining: float, verdicts: tuple[str, ...], 
         strict=True,
     )
     return {
-        "id": id,
-        "sli": f"{id} sli",
+        "id": name,
+        "sli": f"{name} sli",
         "target": target,
         "period_days": 30,
         "bad": 41_022,
@@ -145,10 +151,38 @@ def signals() -> dict[str, Any]:
         },
         "series": series(),
         "objectives": [
-            {"id": "latency-p95", "group": "latency", "measure": "latency_us_p95", "threshold": 1_500_000, "direction": "above", "unit": "us"},
-            {"id": "error-ratio", "group": "errors", "measure": "error_ratio", "threshold": 0.01, "direction": "above", "unit": "ratio"},
-            {"id": "saturation", "group": "saturation", "measure": "saturation_ratio", "threshold": 0.8, "direction": "above", "unit": "ratio"},
-            {"id": "quality", "group": "quality", "measure": "quality_mean", "threshold": 0.85, "direction": "below", "unit": "score"},
+            {
+                "id": "latency-p95",
+                "group": "latency",
+                "measure": "latency_us_p95",
+                "threshold": 1_500_000,
+                "direction": "above",
+                "unit": "us",
+            },
+            {
+                "id": "error-ratio",
+                "group": "errors",
+                "measure": "error_ratio",
+                "threshold": 0.01,
+                "direction": "above",
+                "unit": "ratio",
+            },
+            {
+                "id": "saturation",
+                "group": "saturation",
+                "measure": "saturation_ratio",
+                "threshold": 0.8,
+                "direction": "above",
+                "unit": "ratio",
+            },
+            {
+                "id": "quality",
+                "group": "quality",
+                "measure": "quality_mean",
+                "threshold": 0.85,
+                "direction": "below",
+                "unit": "score",
+            },
         ],
         "slos": [
             budget("availability", 0.995, 0.109, ("BREACH", "OK", "OK", "BREACH"), 2.4),
@@ -160,11 +194,11 @@ def signals() -> dict[str, Any]:
 
 def empty_signals() -> dict[str, Any]:
     """Return what /api/signals answers when nothing has arrived."""
-    nothing = {name: None for name in signals()["totals"]} | {"requests": 0, "errors": 0, "rejected": 0}
+    nothing = dict.fromkeys(signals()["totals"]) | {"requests": 0, "errors": 0, "rejected": 0}
     return signals() | {
         "sentence": "No data. 0 of 4 signals have data; nothing can be said.",
         "breaching": 0,
-        "readings": [reading(r["id"], r["group"], "NO_DATA", None, r["threshold"], r["unit"]) for r in READINGS],
+        "readings": [reading(r["id"], r["group"], "NO_DATA", None, (r["threshold"], r["unit"])) for r in READINGS],
         "totals": nothing,
         "series": {"step_seconds": STEP, "ts_ns": []},
         "slos": [],
@@ -183,12 +217,12 @@ def breaches() -> list[dict[str, Any]]:
         {
             "ts_ns": start + round(share * 60 * MINUTE),
             "event": "breach",
-            "event_id": f"breach:{id}::{share}",
+            "event_id": f"breach:{name}::{share}",
             "severity": "WARN" if verdict == "BREACH" else "INFO",
-            "message": f"{id}: {verdict}",
-            "attributes": {"id": id, "group": group, "verdict": verdict},
+            "message": f"{name}: {verdict}",
+            "attributes": {"id": name, "group": group, "verdict": verdict},
         }
-        for id, group, moves in changes
+        for name, group, moves in changes
         for share, verdict in moves
     ]
 
@@ -234,14 +268,19 @@ def story() -> dict[str, Any]:
     """Return one failed request: the retriever timed out twice, a fallback answered, the answer was ungrounded."""
     start = NOW_NS - 7 * MINUTE
     milli = 10**6
-    base = {"request_id": "req-5f3a10", "tenant": "acme", "service": "support-bot", "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}
+    base = {
+        "request_id": "req-5f3a10",
+        "tenant": "acme",
+        "service": "support-bot",
+        "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+    }
 
-    def span(kind: str, id: str, parent: str, at: float, took: float, **more: Any) -> dict[str, Any]:
+    def span(kind: str, own: str, parent: str, at: float, took: float, **more: Any) -> dict[str, Any]:
         return {
             **base,
             "ts_ns": start + round(at * milli),
             "event": kind,
-            "span_id": id,
+            "span_id": own,
             "parent_span_id": parent,
             "duration_us": round(took * 1000),
             **more,
@@ -252,14 +291,24 @@ def story() -> dict[str, Any]:
         {"id": "returns-7", "score": 0.41, "content": "Returns are accepted within 30 days of delivery."},
         {"id": "shipping-2", "score": 0.38, "content": "Orders ship within two working days."},
     ]
-    limits = {"tenant-rpm": {"used_ratio": 0.62, "remaining": 380}, "org-tokens": {"used_ratio": 0.18, "remaining": 8_200_000}}
+    limits = {
+        "tenant-rpm": {"used_ratio": 0.62, "remaining": 380},
+        "org-tokens": {"used_ratio": 0.18, "remaining": 8_200_000},
+    }
     answer = "You can return it within 60 days."
     request = span("request", "a0", "", 0, 4310, route="/v1/answer", status_code=503, time_to_first_token_us=2_980_000)
     request |= {**late, "input_tokens": 1840, "output_tokens": 212, "cost_microusd": 1320}
     request["attributes"] = {"input": "How long do I have to return a jacket?", "output": answer, "in_flight": 41}
     found = [
         request,
-        span("limit", "a1", "a0", 0.2, 0.4, attributes={"phase": "admit", "allowed": True, "violated": [], "limits": limits}),
+        span(
+            "limit",
+            "a1",
+            "a0",
+            0.2,
+            0.4,
+            attributes={"phase": "admit", "allowed": True, "violated": [], "limits": limits},
+        ),
         span("embed", "a2", "a0", 2, 67, model="embed-small", input_tokens=14),
         span("retrieve", "a3", "a0", 70, 2040, tool="retrieve", attributes={"documents": documents}, **late),
         span("tool", "a4", "a3", 71, 1000, tool="ann_search", message="timed out, try 1", **late),
@@ -267,10 +316,42 @@ def story() -> dict[str, Any]:
         span("tool", "a6", "a0", 2112, 88, tool="bm25_fallback"),
         span("rerank", "a7", "a0", 2205, 141, model="bge-reranker"),
         span("llm", "a8", "a0", 2350, 1955, model="small-1", time_to_first_token_us=640_000, output_tokens=212),
-        {**base, "ts_ns": start + 2360 * milli, "event": "log", "severity": "WARN", "parent_span_id": "a8", "message": "context cut to 2 passages"},
+        {
+            **base,
+            "ts_ns": start + 2360 * milli,
+            "event": "log",
+            "severity": "WARN",
+            "parent_span_id": "a8",
+            "message": "context cut to 2 passages",
+        },
         span("guardrail", "a9", "a0", 4306, 4, attributes={"name": "grounded", "action": "allow"}),
     ]
     for scorer, score, label in (("groundedness", 0.31, "ungrounded"), ("language", 1.0, "ok"), ("citation", None, "")):
-        own = {"scorer": scorer, "status": "unscored" if score is None else "scored", "label": label, "probability": 0.2}
-        found.append({**base, "ts_ns": start, "event": "score", "event_id": f"score:{scorer}", "attributes": own | ({} if score is None else {"score": score})})
-    return {"request_id": "req-5f3a10", "events": found, "tree": [], "first_failure": found[4], "totals": {}}
+        own = {
+            "scorer": scorer,
+            "status": "unscored" if score is None else "scored",
+            "label": label,
+            "probability": 0.2,
+        }
+        found.append(
+            {
+                **base,
+                "ts_ns": start,
+                "event": "score",
+                "event_id": f"score:{scorer}",
+                "attributes": own | ({} if score is None else {"score": score}),
+            }
+        )
+    missing = ["the answer of the scorer citation: it was not scored"]
+    return {"request_id": "req-5f3a10", "events": found, "tree": tree(found), "failure": found[4], "missing": missing}
+
+
+def tree(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the events below their parents, as the story nests them."""
+    nodes = [{"event": event, "children": []} for event in found if event["event"] != "score"]
+    by_span = {node["event"].get("span_id", ""): node for node in nodes}
+    roots = []
+    for node in nodes:
+        parent = by_span.get(node["event"].get("parent_span_id", "")) if node["event"].get("parent_span_id") else None
+        (parent["children"] if parent else roots).append(node)
+    return roots

@@ -98,14 +98,14 @@ export function options(now: () => Drawing, width: number, height: number, hooks
       ...series.map((one) => ({
         label: one.label,
         stroke: () => colour(one.colour),
-        width: stacked ? 1 : 1.5,
+        width: stacked ? 0.5 : 1.5,
         spanGaps: one.join ?? false,
         ...(one.dash && { dash: one.dash }),
-        ...(one.fill && { fill: () => colour(one.colour, 0.13) }),
+        ...(one.fill && { fill: () => colour(one.colour, stacked ? 0.75 : 0.13) }),
         points: { show: true, size: 3, fill: () => colour(one.colour), filter: alone },
       })),
     ],
-    ...(stacked && { bands: series.map((one, i) => ({ series: [i + 1, i] as [number, number], fill: () => colour(one.colour, 0.5) })).slice(1) }),
+    ...(stacked && { bands: series.map((one, i) => ({ series: [i + 1, i] as [number, number], fill: () => colour(one.colour, 0.75) })).slice(1) }),
     hooks: { ...hooks, drawClear: [(chart) => drawBands(chart, now())], draw: [(chart) => drawLimit(chart, now())] },
   };
 }

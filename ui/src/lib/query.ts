@@ -1,16 +1,25 @@
 /** Editing the query line by clicks: a facet's value is a term such as tool:retrieve, quoted where it must be. */
-const TERM = /[^\s"]*"(?:[^"\\]|\\.)*"|\S+/g;
+const TERM = /[\w.]+:\((?:"(?:[^"\\]|\\.)*"|[^()"])*\)|[^\s"]*"(?:[^"\\]|\\.)*"|\S+/g;
+const VALUE = /"(?:[^"\\]|\\.)*"|[^\s()"]+/g;
 
 export const terms = (query: string): string[] => query.match(TERM) ?? [];
 
-export function term(field: string, value: string): string {
-  return /^[\w./@-]+$/.test(value) ? `${field}:${value}` : `${field}:"${value.replace(/["\\]/g, '\\$&')}"`;
+const quoted = (value: string): string => (/^[\w./@-]+$/.test(value) ? value : `"${value.replace(/["\\]/g, '\\$&')}"`);
+
+/** The values that the query asks of a field, as they are written: of tool:retrieve, or of tool:(retrieve OR search). */
+function asked(query: string, field: string): string[] {
+  const own = terms(query).find((each) => each.startsWith(`${field}:`));
+  return (own?.slice(field.length + 1).match(VALUE) ?? []).filter((value) => value !== 'OR');
 }
 
-/** The query with the term taken out if it is there, or put in place of another value of the same field. */
+export const asks = (query: string, field: string, value: string): boolean => asked(query, field).includes(quoted(value));
+
+/** The query with a value of a field added to those that it asks for, or taken out if it is there. */
 export function toggled(query: string, field: string, value: string): string {
-  const wanted = term(field, value);
-  const present = terms(query);
-  if (present.includes(wanted)) return present.filter((each) => each !== wanted).join(' ');
-  return [...present.filter((each) => !each.startsWith(`${field}:`)), wanted].join(' ');
+  const before = asked(query, field);
+  const wanted = quoted(value);
+  const after = before.includes(wanted) ? before.filter((each) => each !== wanted) : [...before, wanted];
+  const rest = terms(query).filter((each) => !each.startsWith(`${field}:`));
+  if (after.length === 0) return rest.join(' ');
+  return [...rest, after.length === 1 ? `${field}:${after[0]}` : `${field}:(${after.join(' OR ')})`].join(' ');
 }

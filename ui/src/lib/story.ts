@@ -2,6 +2,13 @@
 import { eventState, type OpsEvent, type State } from './shapes';
 import { microsBetween } from './time';
 
+/** A node of the server's tree: an event and what happened inside it. */
+export interface Node {
+  event: OpsEvent;
+  children?: Node[];
+  orphan?: boolean;
+}
+
 export interface Step {
   event: OpsEvent;
   depth: number;
@@ -12,28 +19,15 @@ export interface Step {
 /** Kinds that are told beside the waterfall, not in it. */
 const ASIDE = new Set(['score', 'breach', 'alert', 'incident', 'guard', 'gate', 'deploy']);
 
-/** The steps in tree order, each after its parent, siblings by time. A step without a known parent hangs on the root. */
-export function steps(events: OpsEvent[]): Step[] {
-  const own = events.filter((event) => !ASIDE.has(event.event));
-  const sorted = own.toSorted((a, b) => Number(BigInt(a.ts_ns) - BigInt(b.ts_ns)));
-  const root = sorted.find((event) => event.event === 'request') ?? sorted[0];
-  if (!root) return [];
-  const origin = sorted.reduce((least, event) => (BigInt(event.ts_ns) < BigInt(least) ? event.ts_ns : least), root.ts_ns);
-  const spans = new Set(own.map((event) => event.span_id).filter(Boolean));
+/** The steps in tree order, each after its parent, with its distance in microseconds from the earliest. */
+export function steps(tree: Node[]): Step[] {
   const found: Step[] = [];
-  const done = new Set<OpsEvent>();
-
-  const visit = (event: OpsEvent, depth: number): void => {
-    if (done.has(event)) return; // Foreign spans may name each other as parents.
-    done.add(event);
-    found.push({ event, depth, offset: microsBetween(origin, event.ts_ns), state: eventState(event) });
-    for (const child of sorted) {
-      const parent = child.parent_span_id && spans.has(child.parent_span_id) ? child.parent_span_id : undefined;
-      const mine = event === root ? !parent || parent === event.span_id : parent !== undefined && parent === event.span_id;
-      if (child !== root && mine) visit(child, depth + 1);
-    }
+  const visit = (node: Node, depth: number): void => {
+    const shown = !ASIDE.has(node.event.event);
+    if (shown) found.push({ event: node.event, depth, offset: 0, state: eventState(node.event) });
+    for (const child of node.children ?? []) visit(child, shown ? depth + 1 : depth);
   };
-  visit(root, 0);
-  for (const event of sorted) visit(event, 1);
-  return found;
+  for (const node of tree) visit(node, 0);
+  const first = found.reduce<Step | undefined>((a, b) => (a && BigInt(a.event.ts_ns) <= BigInt(b.event.ts_ns) ? a : b), undefined);
+  return found.map((step) => ({ ...step, offset: microsBetween(first!.event.ts_ns, step.event.ts_ns) }));
 }

@@ -1,0 +1,197 @@
+"""Every page in the browser: nothing fails, nothing leaves, everybody can read it, every view is an address."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+PAGES = (
+    "/",
+    "/logs",
+    "/requests/req-5f3a10",
+    "/quality",
+    "/limits",
+    "/alerts",
+    "/incidents",
+    "/incidents/INC-5c91de02",
+    "/flywheel",
+)
+SCREENSHOTS = os.environ.get("OPSLOOP_SCREENSHOTS", "")
+
+
+def shown_lines(text):
+    """Return the lines of a text that are not empty."""
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def violations(page, axe):
+    """Return what the checker finds, as short lines."""
+    page.evaluate(axe)
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{one['id']}: {node['html'][:160]} {node.get('failureSummary', '')}"
+        for one in found["violations"]
+        for node in one["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("mode", ["full", "empty", "broken"])
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_has_no_fault(open_page, axe, path, mode, theme):
+    """A page loads without a console message, a foreign request or an accessibility violation."""
+    page = open_page(path, mode=mode, theme=theme, expect_status=(400, 404, 503) if mode != "full" else ())
+    page.wait_for_load_state("load")
+    page.wait_for_timeout(250)
+    if SCREENSHOTS:
+        name = path.strip("/").replace("/", "-") or "signals"
+        page.screenshot(path=Path(SCREENSHOTS) / f"{name}-{mode}-{theme}.png")
+    assert violations(page, axe) == []
+
+
+def test_the_first_line_is_a_sentence(open_page):
+    """Signals opens with the API's sentence, and each number carries its verdict, in words and not by colour alone."""
+    page = open_page("/")
+    assert shown_lines(page.locator(".tiles").inner_text()) == [
+        "breach",
+        "Paging",
+        "2 of 4 signals in breach; a page needs 2.",
+        "p95 latency",
+        "2.94 s",
+        "breach",
+        "over 1.50 s",
+        "n 16,072 in 5 min",
+        "failed requests",
+        "3.41%",
+        "breach",
+        "over 1.00%",
+        "n 16,072 in 5 min",
+        "in flight / limit",
+        "71.2%",
+        "ok",
+        "under 80.0%",
+        "n 16,072 in 5 min",
+        "requests per second",
+        "53.6 /s",
+        "no limit",
+    ]
+
+
+def test_nothing_measured_is_not_fine(open_page):
+    """Without requests the page says so and names the command that would fill it; it never shows a zero as a value."""
+    page = open_page("/", mode="empty")
+    text = page.locator("main").inner_text()
+    assert "No requests in this range" in text
+    assert "opsloop up --demo" in text
+    assert "0.00%" not in text
+
+
+def test_a_failing_store_says_what_to_do(open_page):
+    """The server's problem document is shown with its fix."""
+    page = open_page("/", mode="broken", expect_status=(503,))
+    alert = page.get_by_role("alert").inner_text()
+    assert shown_lines(alert) == ["The store cannot be read", "the disk is full", "Free some space."]
+
+
+def test_dragging_zooms_and_back_undoes(open_page):
+    """A drag over a chart is a new address with both ends; the browser's back returns to the moving hour."""
+    page = open_page("/")
+    plot = page.locator(".u-over").first
+    box = plot.bounding_box()
+    page.mouse.move(box["x"] + 60, box["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 200, box["y"] + 40, steps=4)
+    page.mouse.up()
+    page.wait_for_url("**/?from=*&to=*")
+    assert page.locator("header [role=status]").inner_text() == "Paused"
+    page.go_back()
+    page.wait_for_url("**/")
+    assert page.locator("header [role=status]").inner_text() == "Live"
+
+
+def test_a_chart_is_read_by_keyboard(open_page):
+    """The arrow keys move the cursor, and the values under it are spoken."""
+    page = open_page("/")
+    slider = page.get_by_role("slider", name="Traffic over time")
+    slider.focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    assert slider.get_attribute("aria-valuenow") == "1"
+    assert slider.get_attribute("aria-valuetext").startswith("09:00:30: requests ")
+    other = page.get_by_role("slider", name="Latency over time")
+    assert other.get_attribute("aria-valuenow") == "1", "the charts share one cursor"
+
+
+def test_the_logs_are_operated_by_keyboard(open_page):
+    """A slash focuses the query, arrows select a row, Enter opens its request."""
+    page = open_page("/logs")
+    page.keyboard.press("/")
+    page.keyboard.type("event:retrieve")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/logs?q=event%3Aretrieve")
+    page.get_by_role("row").nth(1).wait_for()
+    page.get_by_role("grid").focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    wanted = page.locator("[aria-selected=true] > :last-child").inner_text()
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/requests/{wanted}")
+
+
+def test_a_facet_is_a_term_of_the_line(open_page):
+    """A click on a facet puts the term into the line and the address; a second click takes it out."""
+    page = open_page("/logs")
+    facet = page.get_by_label("Facets").get_by_role("link", name="globex")
+    facet.click()
+    page.wait_for_url("**/logs?q=tenant%3Aglobex")
+    assert page.get_by_label("Query").input_value() == "tenant:globex"
+    facet.click()
+    page.wait_for_url("**/logs")
+    assert page.get_by_label("Query").input_value() == ""
+
+
+def test_a_wrong_query_is_pointed_at(open_page):
+    """A query that does not parse is shown with a caret under the fault, and what to write instead."""
+    page = open_page("/logs?q=tool:%3D", expect_status=(400,))
+    assert page.locator("#fault").inner_text().splitlines()[:2] == ["tool:=", "     ^ expected a value"]
+
+
+def test_a_long_list_keeps_few_rows(open_page):
+    """Only the rows in view exist; scrolling to the end reads on until every event was there."""
+    page = open_page("/logs")
+    grid = page.get_by_role("grid")
+    assert page.get_by_role("row").count() < 80
+    for _ in range(6):
+        grid.evaluate("box => { box.scrollTop = box.scrollHeight }")
+        page.wait_for_timeout(150)
+    assert page.get_by_role("row").last.get_attribute("aria-rowindex") == "1201"
+    assert page.get_by_role("row").count() < 80
+
+
+def test_foreign_text_stays_text(open_page):
+    """Markup, control characters and direction overrides in an event are shown, and never run."""
+    page = open_page("/logs")
+    row = page.get_by_role("row").filter(has_text="<script>alert(1)</script>")
+    shown = row.locator(":nth-child(7)").inner_text()
+    assert shown.startswith("<script>alert(1)</script><img src=x onerror=alert(2)> gnp.exe [31mred [0m xxx")
+    assert row.locator(":nth-child(5)").inner_text() == "<b>acme</b>"
+
+
+def test_a_request_tells_where_it_failed(open_page):
+    """The headline names the first failure, and its step is selected in the tree."""
+    page = open_page("/requests/req-5f3a10")
+    assert "failed at tool ann_search, TimeoutError" in page.locator("main header").inner_text()
+    assert page.locator("[role=treeitem][aria-selected=true]").inner_text().split()[:2] == ["breach", "toolann_search"]
+    levels = [item.get_attribute("aria-level") for item in page.get_by_role("treeitem").all()]
+    assert levels == ["1", "2", "2", "2", "3", "3", "2", "2", "2", "3", "2"]
+
+
+def test_the_theme_can_be_chosen(open_page):
+    """The switch overrides the system's theme and is remembered."""
+    page = open_page("/", theme="light")
+    page.get_by_role("button", name="Switch between light and dark").click()
+    page.reload()
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(11, 14, 18)"
