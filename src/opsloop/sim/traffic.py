@@ -4,8 +4,8 @@ Time is cut into minute slots. A slot's arrivals follow from (seed, slot) alone,
 :class:`Luck`: every chance that will be taken on its way is drawn before anything is decided, in a fixed order. So a
 fault changes what becomes of a request and never which requests there are.
 
-The rate at local hour h of a working day is ``peak · (0.3 + 0.7 · (0.5 - 0.5 cos(2π (h - 3) / 24)) ** 1.5)``: lowest
-at 3, highest at 15; Saturday and Sunday have 0.55 of it. In a slot of rate λ the gaps are exponential with mean 1/λ.
+The rate at local hour h of a working day is ``peak · (0.35 + 0.65 · (0.5 - 0.5 cos(2π (h - 3) / 24)) ** 1.5)``: lowest
+at 3, highest at 15; Saturday and Sunday have 0.75 of it. In a slot of rate λ the gaps are exponential with mean 1/λ.
 """
 
 from __future__ import annotations
@@ -144,12 +144,12 @@ def load_at(ts_ns: int, zone: tzinfo = UTC) -> float:
 
     >>> from opsloop.clock import parse_time
     >>> load_at(parse_time("2026-01-05T15:00:00Z")), load_at(parse_time("2026-01-05T03:00:00Z"))
-    (1.0, 0.3)
+    (1.0, 0.35)
     """
     local = datetime.fromtimestamp(ts_ns / NANOSECONDS, tz=zone)
     hour = local.hour + local.minute / 60
-    shape = 0.3 + 0.7 * math.pow(0.5 - 0.5 * math.cos(2 * math.pi * (hour - 3) / 24), 1.5)
-    return shape if local.weekday() < 5 else 0.55 * shape
+    shape = 0.35 + 0.65 * math.pow(0.5 - 0.5 * math.cos(2 * math.pi * (hour - 3) / 24), 1.5)
+    return shape if local.weekday() < 5 else 0.75 * shape
 
 
 def arrivals(
