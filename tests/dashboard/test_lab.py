@@ -27,12 +27,12 @@ Page. 4 of 5 signals in breach; a page needs 2. Burning: availability, fast.
 ◆               6 h / 30 m             18.0x / 18.0x     > 6.00x          BREACH, page
 ▲               1 d / 2 h              18.0x / 18.0x     > 3.00x          BREACH, ticket
 ▲               3 d / 6 h              18.0x / 18.0x     > 1.00x          BREACH, ticket
-                99.5% promised. The budget is spent 18.0 times: 54 of 600 bad in 30 d, 0.50% allowed.
+                99.5% promised. The budget is spent 18.0 times: 54 of 600 bad in 30 d, 0.5% allowed.
 ● fast          1 h / 5 m              6.87x / 6.87x     > 14.4x          OK
 ◆               6 h / 30 m             6.87x / 6.87x     > 6.00x          BREACH, page
 ▲               1 d / 2 h              6.87x / 6.87x     > 3.00x          BREACH, ticket
 ▲               3 d / 6 h              6.87x / 6.87x     > 1.00x          BREACH, ticket
-                95.0% promised. The budget is spent 6.9 times: 206 of 600 bad in 30 d, 5.00% allowed.
+                95% promised. The budget is spent 6.9 times: 206 of 600 bad in 30 d, 5% allowed.
 
 Fullest resource: slots. Failed by type: {'RetrievalTimeout': 54}
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["NONE", "amount", "span", "two_amounts"]
+__all__ = ["NONE", "amount", "share", "span", "two_amounts"]
 
 NONE: Final = "-"
 """What stands for a value that is not known."""
@@ -43,6 +43,15 @@ def two_amounts(value: float, threshold: float, unit: str) -> tuple[str, str]:
     if left == right and value != threshold:
         return f"{value!r} {unit}", f"{threshold!r} {unit}"
     return left, right
+
+
+def share(value: float) -> str:
+    """Return a share that was written down, such as a target, with all its digits.
+
+    >>> share(0.9995), share(0.005)
+    ('99.95%', '0.5%')
+    """
+    return f"{value * 100:.10g}%"
 
 
 def span(seconds: float) -> str:

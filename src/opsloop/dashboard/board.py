@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from opsloop.clock import NANOSECONDS, utc
-from opsloop.dashboard.amount import NONE, amount, span
+from opsloop.dashboard.amount import NONE, amount, share, span
 from opsloop.dashboard.burn import TierReading
 from opsloop.dashboard.measure import measure
 from opsloop.dashboard.objective import judge
@@ -66,7 +66,7 @@ class Dashboard(msgspec.Struct, frozen=True, kw_only=True):
         for slo in self.slos:
             for index, tier in enumerate(slo.tiers):
                 lines.append(_tier_row(slo.id if index == 0 else "", tier))
-            lines.append(f"  {'':<13} {amount(slo.target, 'ratio')} promised. {slo.sentence}")
+            lines.append(f"  {'':<13} {share(slo.target)} promised. {slo.sentence}")
         return "\n".join(line.rstrip() for line in lines)
 
 

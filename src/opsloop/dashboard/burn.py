@@ -24,7 +24,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from opsloop.dashboard.amount import amount, span
+from opsloop.dashboard.amount import amount, share, span
 from opsloop.errors import ConfigError
 from opsloop.verdict import Verdict
 
@@ -121,11 +121,11 @@ def tiers(*, target: float, period_days: float, factors: Sequence[float] = FACTO
     [('1 h / 5 m', 14.4), ('6 h / 30 m', 6.0), ('1 d / 2 h', 3.0), ('3 d / 6 h', 1.0)]
     """
     found = []
-    for share, factor, severity in zip(SHARES, factors, _SEVERITIES, strict=True):
+    for part, factor, severity in zip(SHARES, factors, _SEVERITIES, strict=True):
         if factor < 1:
             message = f"a burn factor of {factor} alerts on a service that is inside its objective"
             raise ConfigError(message, fix="use a factor of at least 1")
-        long_seconds = max(period_days * DAY_SECONDS / share, SHORTEST_SECONDS)
+        long_seconds = max(period_days * DAY_SECONDS / part, SHORTEST_SECONDS)
         used, note = _feasible(factor, budget(target))
         found.append(
             Tier(
@@ -205,9 +205,7 @@ def _feasible(factor: float, left: Fraction) -> tuple[float, str]:
     if _exact(factor) * left < 1:
         return factor, ""
     used = float((1 + left) / (2 * left))
-    return used, (
-        f"a factor of {factor:g} with a budget of {amount(float(left), 'ratio')} could never fire: lowered to {used:g}"
-    )
+    return used, (f"a factor of {factor:g} with a budget of {share(float(left))} could never fire: lowered to {used:g}")
 
 
 def _judge(tier: Tier, long: Count, short: Count, target: float) -> tuple[Verdict, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from opsloop.clock import NANOSECONDS, utc
-from opsloop.dashboard.amount import amount, span
+from opsloop.dashboard.amount import amount, share, span
 from opsloop.dashboard.burn import ALPHA, DAY_SECONDS, Count, Tier, TierReading, budget, tail
 from opsloop.dashboard.measure import measure
 from opsloop.dashboard.slo import SloReading, slo_tiers
@@ -53,7 +53,7 @@ def explain_slo(slo: SloSettings, reading: SloReading, counts: Mapping[float, Co
     left = float(budget(slo.target))
     period_seconds = slo.period_days * DAY_SECONDS
     lines = [
-        f"{slo.id}: {amount(slo.target, 'ratio')} good by {slo.sli} over {span(period_seconds)}",
+        f"{slo.id}: {share(slo.target)} good by {slo.sli} over {span(period_seconds)}",
         f"budget: E = 1 - {slo.target!r} = {left:.6g}",
         f"period: {_count(counts[period_seconds])}; left = 1 - (bad / total) / E = {_plain(reading.remaining_ratio)}",
     ]
@@ -67,14 +67,14 @@ def _tier_lines(
 ) -> list[str]:
     long, short = counts[tier.long_seconds], counts[tier.short_seconds]
     chance = tail(long.total, long.bad, left)
-    share = tier.factor * tier.long_seconds / period_seconds
+    spent = tier.factor * tier.long_seconds / period_seconds
     outage = span(tier.factor * left * tier.long_seconds)
     return [
         f"{tier.severity} {tier.name}: both windows above {tier.factor:g} x {left:.6g} = {tier.factor * left:.6g}",
         f"  {span(tier.long_seconds)}: {_count(long)}, burn {_plain(judged.burn_long)}",
         f"  {span(tier.short_seconds)}: {_count(short)}, burn {_plain(judged.burn_short)}",
         f"  evidence: P(X >= {long.bad} | n = {long.total}, p = {left:.6g}) = {chance:.3g}, below {ALPHA:g} counts",
-        f"  a full outage fires it after {outage}; {amount(share, 'ratio')} of the budget is spent when it fires",
+        f"  a full outage fires it after {outage}; {amount(spent, 'ratio')} of the budget is spent at its pace",
         f"  {judged.verdict}: {judged.reason}",
     ]
 

@@ -24,7 +24,7 @@ from typing import Final
 import msgspec
 
 from opsloop.clock import NANOSECONDS
-from opsloop.dashboard.amount import amount, span
+from opsloop.dashboard.amount import amount, share, span
 from opsloop.dashboard.burn import DAY_SECONDS, Count, Tier, TierReading, budget, burn, judge_tiers, tiers
 from opsloop.dashboard.quality import score_of
 from opsloop.dashboard.window import rejected
@@ -127,7 +127,7 @@ def judge_slo(slo: SloSettings, counts: Mapping[float, Count]) -> SloReading:
 
     >>> counts = dict.fromkeys(slo_windows(SloSettings(id="up", target=0.99)), Count(1, 200))
     >>> judge_slo(SloSettings(id="up", target=0.99), counts).sentence
-    '50.0% of the budget is left: 1 of 200 bad in 30 d, 1.00% allowed. At burn 0.50x it lasts 30 d more.'
+    '50.0% of the budget is left: 1 of 200 bad in 30 d, 1% allowed. At burn 0.50x it lasts 30 d more.'
     """
     period_seconds = slo.period_days * DAY_SECONDS
     whole = counts[period_seconds]
@@ -227,7 +227,7 @@ def _sentence(
     period = span(slo.period_days * DAY_SECONDS)
     if remaining is None:
         return f"No events in {period}: nothing is known of the budget."
-    allowed = amount(float(budget(slo.target)), "ratio")
+    allowed = share(float(budget(slo.target)))
     facts = f"{whole.bad} of {whole.total} bad in {period}, {allowed} allowed"
     if exhausts == 0.0:
         return f"The budget is spent {1 - remaining:.1f} times: {facts}."
