@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 from opsloop import ManualClock, Reading, Settings, Verdict
 from opsloop.alerting import Book, decide, load_rules
 from opsloop.settings import AlertSettings, ObjectiveSettings
@@ -65,7 +67,8 @@ def main() -> None:
         book, (decision,) = decide(rules, book, readings(clock.now_ns(), changed), clock.now_ns())
         why = decision.explanation
         pages += why.outcome == "page"
-        print(f"{title} -> {why.outcome.upper()}\n  {why.line()}")
+        print(f"{title} -> {why.outcome.upper()}")
+        print(fill(why.line(), width=100, initial_indent="  ", subsequent_indent="  "))
     print(f"\n{len(STORY)} evaluations, {pages} page. Why the third one paged, in full:\n")
     book, now_ns = Book(), ManualClock("2026-01-05T09:03:00Z").now_ns()
     print(decide(rules, book, readings(now_ns, STORY[2][1]), now_ns)[1][0].explanation.text())

@@ -20,6 +20,7 @@ from opsloop.alerting.decide import Book, Decision, decide
 from opsloop.alerting.explain import Explanation, Stage
 from opsloop.alerting.expression import Expression, show
 from opsloop.alerting.grammar import parse
+from opsloop.alerting.judge import Memory
 from opsloop.alerting.lifecycle import AlertState, Phase, Timing, Transition, step
 from opsloop.alerting.notice import Member, Notice
 from opsloop.alerting.route import Entry, Grouping, fingerprint
@@ -37,6 +38,7 @@ __all__ = [
     "Grouping",
     "Level",
     "Member",
+    "Memory",
     "Notice",
     "Phase",
     "Report",

@@ -20,7 +20,7 @@ from opsloop.filter import And, Compare, Filter, Op, Or, equals
 from opsloop.settings import Settings
 from opsloop.stream import Database
 
-__all__ = ["endpoints"]
+__all__ = ["Alerts", "KeyState", "RuleState", "Why", "endpoints"]
 
 
 class KeyState(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,7 +110,7 @@ class _Room:
                     verdict=memory.verdict.value if memory.verdict else None,
                     since=utc(memory.alert.active_at_ns) if memory.alert.phase != "inactive" else None,
                     episode=memory.alert.episode,
-                    votes=msgspec.to_builtins(memory.votes) if memory.alert.phase != "inactive" else [],
+                    votes=msgspec.to_builtins(memory.told.votes) if memory.alert.phase != "inactive" else [],
                     announced=memory.suppressor.acted,
                 )
                 for (name, key), memory in sorted(book.memories.items())

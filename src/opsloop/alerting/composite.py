@@ -3,10 +3,10 @@
 Objects
     A formula (:mod:`opsloop.alerting.expression`), the readings of one instant, the group of each signal.
 Rule
-    * **One instant, one window.** Only the readings of one evaluation vote: those whose window ends at ``now``, or at
-      most ``hold`` earlier when rooms measure a moment apart, and whose windows share a stretch of time. That stretch
-      is kept with the result, so a page proves the coincidence. A reading that shares none of it is stale and counts
-      as absent: last hour's latency and this minute's errors do not add up.
+    * **One instant, one window.** The readings of one evaluation vote, those that were handed in together at ``now``,
+      and only breaches whose windows share a stretch of time add up. That stretch is kept with the result, so a page
+      proves the coincidence. A breach that shares none of it is stale and counts as absent: last hour's latency and
+      this minute's errors do not add up.
     * **Distinct signals.** In ``AT_LEAST`` all children of one group are one vote: p95 and p99 of one latency are one
       signal. A composite that is a child stands for all the groups under it and merges with whatever shares one.
     * **State tests are exact.** ``BREACH(x)`` is false while x has no data, so ``NOT BREACH(deploy)`` holds when no
@@ -21,7 +21,8 @@ Limits
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from enum import IntEnum
 
 import msgspec
@@ -85,26 +86,31 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     severe_by: str = ""
     """The signal that pages alone, when the formula itself does not hold."""
     window: tuple[int, int] = (0, 0)
-    """(start_ns, end_ns] that all readings of the evaluation share."""
+    """(start_ns, end_ns] that all votes share."""
     undecided: tuple[str, ...] = ()
     """Signals that were breaching and have not been seen to recover."""
 
 
-def coincident(readings: Iterable[Reading], *, now_ns: int, hold_ns: int = 0) -> tuple[list[Reading], tuple[int, int]]:
-    """Return the readings that belong to the evaluation at ``now_ns``, and the window that all of them share.
+def coincident(readings: Iterable[Reading], *, now_ns: int) -> tuple[list[Reading], tuple[int, int]]:
+    """Return the readings that belong to the evaluation at ``now_ns``, and the window (start_ns, end_ns] of its votes.
 
-    Newest first, a reading joins when its window ends in [now - hold, now] and overlaps what is shared so far.
+    Breaches join newest first, each when its window overlaps what is shared so far. Readings of any other verdict vote
+    for nothing and all belong. A window that ends after ``now_ns`` never does.
     """
+    known = [reading for reading in readings if reading.window_end_ns <= now_ns]
+    known.sort(key=lambda r: (r.verdict is not Verdict.BREACH, -r.window_end_ns, r.window_start_ns, r.id))
     joined: list[Reading] = []
-    start, end = 0, now_ns
-    for reading in sorted(readings, key=lambda r: (-r.window_end_ns, r.window_start_ns, r.id)):
-        if not now_ns - hold_ns <= reading.window_end_ns <= now_ns:
-            continue
-        first, last = max(start, reading.window_start_ns), min(end, reading.window_end_ns)
-        if first < last:
-            joined.append(reading)
-            start, end = first, last
-    return joined, (start, end) if joined else (now_ns, now_ns)
+    shared: tuple[int, int] | None = None
+    for reading in known:
+        if shared is None:
+            shared = (reading.window_start_ns, reading.window_end_ns)
+        elif reading.verdict is Verdict.BREACH:
+            start, end = max(shared[0], reading.window_start_ns), min(shared[1], reading.window_end_ns)
+            if start >= end:
+                continue
+            shared = (start, end)
+        joined.append(reading)
+    return joined, shared or (now_ns, now_ns)
 
 
 def leaves_of(expression: Expression, composites: Mapping[str, Expression], *, speaking: bool = False) -> list[str]:
@@ -145,7 +151,7 @@ def truth(
     expression: Expression,
     context: Context,
     *,
-    undecided: Set[str] = frozenset(),
+    undecided: AbstractSet[str] = frozenset(),
     assume_breach: bool = False,
     positive: bool = True,
 ) -> bool | None:
@@ -185,7 +191,7 @@ def truth(
             return _at_least(expression, tests, groups_of(ids, context.groups, context.composites))
 
 
-def _member(name: str, state: Verdict, context: Context, undecided: Set[str], *, negated: bool) -> bool | None:
+def _member(name: str, state: Verdict, context: Context, undecided: AbstractSet[str], *, negated: bool) -> bool | None:
     """Test one child inside AT_LEAST, where too little data leaves BREACH, OK and their NOT undecided."""
     if name in context.composites:
         found = truth(StateIs(state, name), context, undecided=undecided)
@@ -212,7 +218,7 @@ def _at_least(vote: AtLeast, tests: list[bool | None], vote_of: Mapping[str, str
     return True if len(given) >= m else None if len(possible) >= m else False
 
 
-def _not(value: bool | None) -> bool | None:
+def _not(value: bool | None, /) -> bool | None:  # noqa: FBT001 - the one operand of a logic operator
     return None if value is None else not value
 
 
@@ -262,7 +268,7 @@ def evaluate(
     *,
     severe_alone: bool = False,
     severe_before: str = "",
-    undecided: Set[str] = frozenset(),
+    undecided: AbstractSet[str] = frozenset(),
     window: tuple[int, int] = (0, 0),
 ) -> Evaluation:
     """Judge a formula over the readings of one evaluation.
@@ -280,7 +286,7 @@ def evaluate(
     held = truth(expression, context)
     severe = next((vote.id for vote in votes if vote.severe), "") if severe_alone and not held else ""
     severe_by = severe if severe and truth(expression, context, assume_breach=True) else ""
-    verdict, reason = _judged(expression, context, held, undecided, counted)
+    verdict, reason = _judged(expression, context, undecided, counted, held=held)
     if severe_by:
         verdict, reason = Verdict.BREACH, f"severe single, {severe_by} pages alone"
     elif severe_before and verdict is Verdict.OK and truth(expression, context, assume_breach=True):
@@ -302,7 +308,7 @@ def evaluate(
 
 
 def _judged(
-    expression: Expression, context: Context, held: bool | None, undecided: Set[str], counted: str
+    expression: Expression, context: Context, undecided: AbstractSet[str], counted: str, *, held: bool | None
 ) -> tuple[Verdict, str]:
     if held:
         return Verdict.BREACH, counted if counted[0] != "0" else "the formula holds"

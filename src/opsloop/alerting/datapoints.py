@@ -27,8 +27,8 @@ def m_of_n(points: Sequence[bool | None], *, m: int, n: int, missing: Missing = 
 
     1. With n real points in the range, the newest n real ones are judged and ``missing`` is not used.
     2. Else ``n - real`` points are filled in by the setting, and counted.
-    3. With ``missing`` or ``ignore``: when too few breach but nothing real is fine, and the oldest breaching point is at
-       least m points old, the alarm is on its way: it fires under ``missing`` and is kept under ``ignore``.
+    3. When too few breach but nothing real is fine, and the oldest breaching point is at least m points old, the alarm
+       is on its way: it fires under ``missing``. Under ``ignore`` the state is kept.
 
     >>> m_of_n([False, None, True, None, True], m=2, n=3)
     <Verdict.BREACH: 'BREACH'>

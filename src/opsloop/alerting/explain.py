@@ -41,8 +41,6 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     absent: tuple[str, ...]
     """Signals of the formula that had no reading in it."""
     votes: tuple[Reading, ...]
-    signals: tuple[str, ...]
-    signals_total: int
     verdict: Verdict
     reason: str
     phase: str
@@ -88,6 +86,5 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
         change = self.transition
         moved = f"{change.before} -> {change.state} ({change.reason})" if change else f"stays {self.phase}"
         rows.append(f"  transition  {moved}")
-        for stage in self.path:
-            rows.append(f"  {'passed' if stage.passed else 'stopped':<11} {stage.stage}: {stage.reason}")
+        rows.extend(f"  {'passed' if way.passed else 'stopped':<11} {way.stage}: {way.reason}" for way in self.path)
         return "\n".join(rows)

@@ -13,16 +13,19 @@ so writing twice is once. The kinds of ``attributes.phase``:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from opsloop.alerting.decide import Book, Decision, Memory
+from opsloop.alerting.decide import Book, Decision
 from opsloop.alerting.explain import Explanation
+from opsloop.alerting.judge import Memory
 from opsloop.alerting.notice import Notice
 from opsloop.alerting.route import Entry, told
 from opsloop.errors import EventError
 from opsloop.event import Event, Severity
+
+Carried = TypeVar("Carried")
 
 __all__ = ["decision_events", "explanation_of", "notice_event", "notice_of", "restore"]
 
@@ -35,10 +38,10 @@ def decision_events(decision: Decision) -> list[Event]:
 
 
 def _change_event(decision: Decision) -> Event:
-    told_, change = decision.explanation, decision.transition
+    record, change = decision.explanation, decision.transition
     labels = decision.memory.labels
     base = Event(
-        ts_ns=told_.at_ns,
+        ts_ns=record.at_ns,
         event="alert",
         service=labels.get("service", ""),
         tenant=labels.get("tenant", ""),
@@ -47,26 +50,28 @@ def _change_event(decision: Decision) -> Event:
     )
     attributes: dict[str, Any] = {
         "phase": "evaluation" if change is None else "transition",
-        "alert": told_.alert,
-        "key": told_.key,
+        "alert": record.alert,
+        "key": record.key,
         "episode": decision.memory.alert.episode,
-        "severity": told_.severity,
-        "reason": told_.reason if change is None else change.reason,
-        "votes": msgspec.to_builtins(told_.votes),
-        "verdict": told_.verdict.value,
-        "explanation": msgspec.to_builtins(told_),
+        "severity": record.severity,
+        "reason": record.reason if change is None else change.reason,
+        "votes": msgspec.to_builtins(record.votes),
+        "verdict": record.verdict.value,
+        "explanation": msgspec.to_builtins(record),
         "memory": msgspec.to_builtins(decision.memory),
     }
     if change is None:
-        name = f"alert:{told_.alert}:{told_.key}:evaluation:{told_.at_ns}"
-        return base.replace(event_id=name, message=told_.line(), attributes=attributes)
+        name = f"alert:{record.alert}:{record.key}:evaluation:{record.at_ns}"
+        return base.replace(event_id=name, message=record.line(), attributes=attributes)
     attributes |= {"state": change.state, "number": change.number}
     firing = change.state == "firing"
-    named = f"{told_.alert} [{told_.key}]" if told_.key else told_.alert
+    named = f"{record.alert} [{record.key}]" if record.key else record.alert
     return base.replace(
-        event_id=f"alert:{told_.alert}:{change.episode}:{change.number}-{change.state}",
-        severity=_severity(told_.severity, firing=firing),
-        message=decision.memory.summary if firing else f"{named}: {change.state}, {change.reason}; {told_.reason}",
+        event_id=f"alert:{record.alert}:{change.episode}:{change.number}-{change.state}",
+        severity=_severity(record.severity, firing=firing),
+        message=decision.memory.told.summary
+        if firing
+        else f"{named}: {change.state}, {change.reason}; {record.reason}",
         attributes=attributes,
     )
 
@@ -127,7 +132,7 @@ def explanation_of(event: Event) -> Explanation:
     return _read(event, "explanation", Explanation)
 
 
-def _read(event: Event, name: str, kind: type[Any]) -> Any:
+def _read(event: Event, name: str, kind: type[Carried]) -> Carried:
     try:
         return msgspec.convert(event.attributes.get(name), kind)
     except msgspec.ValidationError as cause:

@@ -11,8 +11,8 @@
 
     NO_DATA, INSUFFICIENT: every state is kept (missing data is not recovery) until expire_seconds have passed.
 
-``for_seconds = 0`` goes from inactive to firing in one evaluation, ``clear_for_seconds = 0`` from firing to
-resolved. ``clear_for_seconds`` is what Prometheus calls ``keep_firing_for``; with the other knobs off the machine equals that of
+``for_seconds = 0`` goes from inactive to firing in one evaluation, ``clear_for_seconds = 0`` from firing to resolved.
+``clear_for_seconds`` is what Prometheus calls ``keep_firing_for``; with the other knobs off the machine equals that of
 Prometheus exactly, where ``recovering`` is still shown as firing (``prometheus/rules/alerting.go``, ``Eval``).
 
 An *episode* runs from the first breach to the resolve. Its id is the time at which it began, with the key; a breach

@@ -59,7 +59,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     measures: Mapping[str, str]
     """What each objective measures, by its id, such as ``latency_us_p95``."""
     hold_ns: int
-    """How long before the evaluation a reading's window may end and still belong to it."""
+    """How long after its window a reading stands in for one that is missing."""
 
     @property
     def composites(self) -> Mapping[str, Expression]:
@@ -68,14 +68,17 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load_rules(settings: Settings, *, groups: Mapping[str, str] | None = None) -> Rules:
-    """Parse and check ``[[alert]]`` of the settings; ``groups`` adds signals that no objective or SLO defines.
+    """Parse and check ``[[alert]]`` of the settings.
 
+    A formula may name each objective, ``burn-ID`` and ``slow-burn-ID`` of each SLO, ``drift`` of the scores, each other
+    alert, and what ``groups`` adds: further signals by id, with the group of each.
     Raises :class:`ConfigError` naming the alert and the place in its formula.
 
     >>> [rule.id for rule in load_rules(Settings()).rules]
     ['service-unhealthy']
     """
-    signals = {slo.id: SLO_GROUPS[slo.sli] for slo in settings.slo}
+    burns = {f"{pace}-{slo.id}": SLO_GROUPS[slo.sli] for slo in settings.slo for pace in ("burn", "slow-burn")}
+    signals = {"drift": "quality", **burns}
     signals |= {objective.id: objective.group for objective in settings.objective}
     signals |= groups or {}
     receivers = tuple(receiver.id for receiver in settings.receiver)

@@ -41,7 +41,7 @@ class AlertWorker:
     ) -> None:
         """Load the rules and rebuild the state from the stored ``alert`` events.
 
-        ``groups`` adds signals that no objective or SLO of the settings defines, by id. Raises :class:`ConfigError` for
+        ``groups`` adds signals by id that :func:`load_rules` does not know from the settings. Raises :class:`ConfigError` for
         a wrong rule.
         """
         self.rules: Rules = load_rules(settings, groups=groups)
@@ -85,21 +85,20 @@ class AlertWorker:
             by_receiver.setdefault(item.notice.receiver, []).append(item)
         if by_receiver:
             with ThreadPoolExecutor(len(by_receiver), thread_name_prefix="opsloop-notify") as pool:
-                runs = list(
-                    pool.map(lambda items: [self._attempt(item, now_ns) for item in items], by_receiver.values())
-                )
-            told = dict(zip((i.notice.id for items in by_receiver.values() for i in items), sum(runs, []), strict=True))
+                runs = pool.map(lambda items: [self._attempt(item, now_ns) for item in items], by_receiver.values())
+            told = {name: outcome for run in runs for name, outcome in run}
             events.extend(_outcome(item, told[item.notice.id], now_ns) for item in due)
         if events:
             self._database.append(events)
         self._forget(replaced, due, events[len(replaced) :])
         return events
 
-    def _attempt(self, item: Waiting, now_ns: int) -> Outcome:
+    def _attempt(self, item: Waiting, now_ns: int) -> tuple[str, Outcome]:
+        name = item.notice.id
         receiver = self._receivers.get(item.notice.receiver)
         if receiver is None:
-            return Outcome("failed", "the receiver is not configured any more: final")
-        return attempt(
+            return name, Outcome("failed", "the receiver is not configured any more: final")
+        return name, attempt(
             receiver,
             item.notice,
             item.attempts + 1,

@@ -116,7 +116,8 @@ def attempt(
 ) -> Outcome:
     """Try once to deliver a notice. What is said about it never holds the receiver's secret."""
     secret = environ.get(receiver.secret_env, "") if receiver.secret_env else ""
-    status, headers = None, {}
+    status: int | None = None
+    headers: Mapping[str, str] = {}
     try:
         if receiver.kind == "file":
             write(receiver.path or "notices.jsonl", notice)
@@ -128,6 +129,8 @@ def attempt(
         reason = f"status {status}"
     except ConfigError as cause:
         return Outcome("failed", _redacted(f"{cause}: final", secret))
+    except ValueError as cause:  # the client refuses to send it; its message would quote the secret
+        return Outcome("failed", f"{type(cause).__name__}: the URL or the secret is malformed: final")
     except OSError as cause:
         reason = _redacted(f"{type(cause).__name__}: {cause}", secret)
     return judge(notice, attempt_number, now_ns=now_ns, status=status, headers=headers, reason=reason)

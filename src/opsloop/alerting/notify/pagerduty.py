@@ -1,6 +1,7 @@
 """PagerDuty Events API v2: trigger and resolve under one stable key.
 
-Format and limits: PagerDuty, "Send an alert event": dedup_key at most 255 characters, summary 1024, event 512,000 bytes.
+Format and limits: PagerDuty, "Send an alert event": dedup_key at most 255 characters, summary 1024,
+the event 512,000 bytes.
 """
 
 from __future__ import annotations

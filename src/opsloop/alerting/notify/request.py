@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -30,7 +30,11 @@ def json_request(
     A secret replaces ``{secret}`` in the receiver's URL; without that mark it is the whole URL when none is set, else a
     bearer token. Raises :class:`ConfigError` when there is no URL to post to.
     """
-    headers = {"Content-Type": "application/json", "User-Agent": "opsloop", "Idempotency-Key": notice.id}
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": "opsloop",
+        "Idempotency-Key": quote(notice.id, safe=":/=,"),
+    }
     url = receiver.url or default
     if "{secret}" in url:
         url = url.replace("{secret}", secret)
