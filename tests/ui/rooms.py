@@ -95,9 +95,7 @@ def limits() -> dict[str, Any]:
     return {
         "start_ns": START_NS,
         "end_ns": NOW_NS,
-        "policy": [
-            dict(zip(("id", "lever", "amount", "per", "unit", "scope"), each, strict=True)) for each in policy
-        ],
+        "policy": [dict(zip(("id", "lever", "amount", "per", "unit", "scope"), each, strict=True)) for each in policy],
         "usage": {
             "decisions": 192_960,
             "rejected": sum(rejected),
@@ -154,7 +152,11 @@ def alerts() -> dict[str, Any]:
     rule = {"unless": "", "severe_alone": True, "receivers": ["on-call"], "signals": {}}
 
     def told(at: float, **attributes: Any) -> dict[str, Any]:
-        return {"ts_ns": NOW_NS - round(at * MINUTE), "event": "alert", "attributes": {"alert": "two-signals", **attributes}}
+        return {
+            "ts_ns": NOW_NS - round(at * MINUTE),
+            "event": "alert",
+            "attributes": {"alert": "two-signals", **attributes},
+        }
 
     return {
         "rules": [
@@ -293,7 +295,9 @@ FULL: dict[str, Any] = {
     "/api/quality": quality(),
     "/api/limits": limits(),
     "/api/alerts": alerts(),
-    "/api/alerts/explain": {"text": "two-signals fires since 09:53\n  latency   BREACH  2.94 s > 1.50 s\n  errors    BREACH  3.41% > 1.00%"},
+    "/api/alerts/explain": {
+        "text": "two-signals fires since 09:53\n  latency   BREACH  2.94 s > 1.50 s\n  errors    BREACH  3.41% > 1.00%"
+    },
     "/api/incidents": incidents(),
     "/api/incidents/INC-5c91de02": detail(),
     "/api/flywheel": flywheel(),

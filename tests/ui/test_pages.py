@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
+
+from tests.ui import scene
 
 PAGES = (
     "/",
@@ -37,8 +40,10 @@ def violations(page, axe):
     ]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("mode", ["full", "empty", "broken"])
+@pytest.mark.parametrize(
+    ("mode", "theme"),
+    [("full", "light"), ("full", "dark"), ("empty", "light"), ("empty", "dark"), ("broken", "dark")],
+)
 @pytest.mark.parametrize("path", PAGES)
 def test_a_page_has_no_fault(open_page, axe, path, mode, theme):
     """A page loads without a console message, a foreign request or an accessibility violation."""
@@ -186,6 +191,25 @@ def test_a_request_tells_where_it_failed(open_page):
     assert page.locator("[role=treeitem][aria-selected=true]").inner_text().split()[:2] == ["breach", "toolann_search"]
     levels = [item.get_attribute("aria-level") for item in page.get_by_role("treeitem").all()]
     assert levels == ["1", "2", "2", "2", "3", "3", "2", "2", "2", "3", "2"]
+
+
+def test_the_first_page_waits_for_nothing(browser, servers):
+    """Data that the server put into the page is drawn without asking for it again."""
+    page = browser.new_page()
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    boot = json.dumps(scene.signals() | {"sentence": "Quiet. From the page itself."}).replace("<", "\\u003c")
+
+    def with_boot(route):
+        body = route.fetch().text().replace("<!--boot-->", f'<script type="application/json" id="boot">{boot}</script>')
+        route.fulfill(body=body, content_type="text/html")
+
+    page.route(servers["full"] + "/", with_boot)
+    page.route("**/api/live", lambda route: route.abort())
+    page.goto(servers["full"] + "/")
+    assert page.locator(".headline").inner_text() == "Quiet"
+    assert [url for url in asked if "/api/signals" in url] == []
+    page.close()
 
 
 def test_the_theme_can_be_chosen(open_page):

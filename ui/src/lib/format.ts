@@ -7,6 +7,7 @@ const three = (value: number): string => value.toFixed(Math.abs(value) >= 99.95 
 
 export const count = (value: Maybe): string => (known(value) ? Math.round(value).toLocaleString('en') : MISSING);
 export const percent = (ratio: Maybe): string => (known(ratio) ? `${three(ratio * 100)}%` : MISSING);
+export const evidence = (value: Maybe): string => (known(value) && value >= 100 ? count(value) : score(value));
 export const score = (value: Maybe): string => (known(value) ? value.toFixed(2) : MISSING);
 export const times = (value: Maybe): string => (known(value) ? `${three(value)}×` : MISSING);
 

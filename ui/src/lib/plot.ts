@@ -88,7 +88,7 @@ export function options(now: () => Drawing, width: number, height: number, hooks
         ...axis,
         size: 54,
         gap: 6,
-        space: 28,
+        space: 24,
         grid: { stroke: () => colour('line'), width: 1 },
         values: (_chart, splits) => splits.map((value) => tick(value, unit)),
       },
@@ -143,7 +143,7 @@ function drawLimit(chart: uPlot, { limit, marks = [] }: Drawing): void {
   for (const mark of marks) {
     const x = Math.round(chart.valToPos(mark.at, 'x', true)) + 0.5;
     stroke(ctx, [], x, bbox.top, x, bbox.top + bbox.height);
-    label(ctx, mark.label, x + 6 * ratio, bbox.top + 12 * ratio);
+    label(ctx, mark.label, x + 6 * ratio, bbox.top + bbox.height - 6 * ratio);
   }
   ctx.restore();
 }
