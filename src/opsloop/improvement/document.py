@@ -22,6 +22,10 @@ MAX_DEPTH: Final = 32
 MAX_PARTS: Final = 100_000
 _PATH: Final = re.compile(r"(?P<what>.*) - at `(?P<path>\$[^`]*)`")
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`")
+_TAGS: Final = frozenset(
+    f"tag:yaml.org,2002:{kind}"
+    for kind in ["map", "seq", "str", "int", "float", "bool", "null", "timestamp", "value", "merge"]
+)
 _BOOLEANS: Final = {"true": True, "false": False}
 
 
@@ -48,7 +52,8 @@ class Document(msgspec.Struct, frozen=True):
             return ConfigError(
                 f"{place}: unknown key {unknown['key']!r}", fix="start your own keys with x-, at the top"
             )
-        return ConfigError(f"{self.place(path)}: {path.removeprefix('$.')}: {what}", fix="see docs/guard.schema.json")
+        named = "" if path == "$" else f"{path.removeprefix('$.')}: "
+        return ConfigError(f"{self.place(path)}: {named}{what}", fix="see docs/guard.schema.json")
 
 
 def read_document(text: str, *, name: str) -> Document:
@@ -71,13 +76,15 @@ def _build(node: Node, path: str, name: str, lines: dict[str, int], depth: int) 
     yaml = _yaml()
     line = node.start_mark.line + 1
     lines.setdefault(path, line)
+    if node.tag not in _TAGS:
+        raise ConfigError(f"{name}:{line}: the tag {node.tag} is not allowed", fix="remove the tag")
     if depth > MAX_DEPTH or len(lines) > MAX_PARTS:
         raise ConfigError(f"{name}:{line}: too deep or too large", fix="remove the aliases that multiply it")
     if isinstance(node, yaml.MappingNode):
         return _build_mapping(node, path, name, lines, depth)
     if isinstance(node, yaml.SequenceNode):
         return [_build(part, f"{path}[{i}]", name, lines, depth + 1) for i, part in enumerate(node.value)]
-    return _scalar(node, name, line)
+    return _scalar(node)
 
 
 def _build_mapping(node: Node, path: str, name: str, lines: dict[str, int], depth: int) -> dict[str, Any]:
@@ -94,7 +101,7 @@ def _build_mapping(node: Node, path: str, name: str, lines: dict[str, int], dept
     return built
 
 
-def _scalar(node: Node, name: str, line: int) -> Any:
+def _scalar(node: Node) -> Any:
     text: str = node.value
     kind = node.tag.rpartition(":")[2]
     if kind == "null":
@@ -108,8 +115,6 @@ def _scalar(node: Node, name: str, line: int) -> Any:
             return float(text)
         except ValueError:
             return text
-    if not node.tag.startswith("tag:yaml.org,2002:"):
-        raise ConfigError(f"{name}:{line}: the tag {node.tag} is not allowed", fix="remove the tag")
     return text
 
 

@@ -65,15 +65,15 @@ class Mask(msgspec.Struct, frozen=True):
 _TOKEN: Final = r"[.:$@#/+\-]"  # noqa: S105 - punctuation of a token in a message, not a credential
 
 MASKS: Final = (
-    Mask("url", r"[A-Za-z][A-Za-z0-9+.\-]*://\S+"),
-    Mask("email", r"[\w.+\-]+@[\w\-]+(?:\.[\w\-]+)+"),
+    Mask("url", r"[A-Za-z][A-Za-z0-9+.\-]{0,30}+://\S+"),
+    Mask("email", r"[\w.+\-]{1,64}+@[\w\-]{1,63}+(?:\.[\w\-]{1,63}+)+"),
     Mask("str", r"(?<!\w)(?:\"[^\"]*\"|'[^']*')(?!\w)"),
-    Mask("path", r"(?<![\w.~/\-])~?/?[\w.\-]+(?:/[\w.\-]+)+/?"),
+    Mask("path", r"(?<![\w.~/\-])~?/?[\w.\-]++(?:/[\w.\-]++)+/?"),
     Mask("val", r"(?<==)[^\s,;)\]}]+"),
     Mask("id", rf"(?<!\w)(?<!{_TOKEN})(?:[^\W\d]|{_TOKEN})*+\d(?:\w|{_TOKEN})*+"),
     Mask("id", r"\b[0-9A-Fa-f]{8,}\b"),
 )
-"""The seven masks of version 1, applied in this order; a team's own come before them."""
+"""The seven masks of version 1, applied in this order; a team's own come before them. All take linear time."""
 
 _REPEATED: Final = re.compile(r"(<\w+>)(?:[\s,;:|]*\1)+")
 _SPACES: Final = re.compile(r"\s+")

@@ -24,7 +24,7 @@ _CREDENTIALS: Final = (
 )
 _PATTERNS: Final = (
     ("SECRET", re.compile(_CREDENTIALS)),
-    ("EMAIL", re.compile(r"[\w.+\-]+@[\w\-]+(?:\.[\w\-]+)+")),
+    ("EMAIL", re.compile(r"[\w.+\-]{1,64}+@[\w\-]{1,63}+(?:\.[\w\-]{1,63}+)+")),
     ("CARD", re.compile(r"(?<![\w.])\d(?:[ \-]?\d){12,18}(?![\w.]\d)")),
     ("IBAN", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b")),
     ("PHONE", re.compile(r"(?<![\w.])(?:\+\d{1,3}[ .\-/]?)\(?\d{1,4}\)?(?:[ .\-/]?\d{2,4}){2,4}(?!\w)")),
