@@ -17,7 +17,7 @@ __all__ = ["linked", "losses"]
 
 _RECORDS: Final = ("alert", "incident", "guard", "gate", "breach")
 _PLACES: Final = (
-    "message", "evidence", "evidence.request_ids", "evidence.requests", "evidence.request_id", "request_ids",
+    "message", "evidence", "evidence.examples", "evidence.request_ids", "evidence.requests", "evidence.request_id", "request_ids",
     "request_id", "votes", "reason", "provenance.request_id",
 )  # fmt: skip
 """The fields in which a decision names requests."""
@@ -27,7 +27,10 @@ _REPORT_NS: Final = 600 * 1_000_000_000
 
 
 def linked(source: Source, request_ids: Iterable[str], own: Sequence[Event]) -> tuple[Event, ...]:
-    """Return alerts, incidents, guards and gates that name one of the requests, or that belong to such an incident."""
+    """Return alerts, incidents, guards and gates that name one of the requests, or that belong to such an incident.
+
+    An incident freezes the requests that it rests on and the page that opened it; its problem leads to its guards.
+    """
     names = sorted(request_ids)
     kinds = _any_of("event", _RECORDS)
     mentions = Or(tuple(Compare(place, Op.CONTAINS, name) for place in _PLACES for name in names))
@@ -36,8 +39,9 @@ def linked(source: Source, request_ids: Iterable[str], own: Sequence[Event]) -> 
     whole = re.compile("|".join(rf"(?<![\w.-]){re.escape(name)}(?![\w-])" for name in names))
     found = [event for event in candidates if whole.search(_everything(event))]
     problems = {str(event.attributes["problem_id"]) for event in found if event.attributes.get("problem_id")}
-    if problems:
-        same = _any_of("problem_id", sorted(problems))
+    pages = {_page(event) for event in found} - {""}
+    if problems or pages:
+        same = Or((_any_of("problem_id", sorted(problems)), _any_of("event_id", sorted(pages))))
         found += source.query(And((kinds, same)), start_ns=start_ns, limit=_MOST_LINKS)
     return tuple(sorted(_once(found), key=lambda event: event.ts_ns))
 
@@ -59,6 +63,11 @@ def losses(source: Source, own: Sequence[Event]) -> tuple[str, ...]:
 
 def _any_of(field: str, values: Iterable[str]) -> Filter:
     return Or(tuple(Compare(field, Op.EQ, value) for value in values))
+
+
+def _page(incident: Event) -> str:
+    evidence = incident.attributes.get("evidence")
+    return str(evidence.get("page", "")) if isinstance(evidence, dict) else ""
 
 
 def _everything(event: Event) -> str:

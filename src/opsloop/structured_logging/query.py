@@ -21,7 +21,7 @@ Terms beside each other must all hold; ``AND``, ``OR``, ``NOT`` (upper case), ``
 =====================  ==================================================================
 
 The parser is recursive descent, bounded in length and depth; it raises nothing but :class:`FilterError`, which carries
-the span of the fault. :func:`~opsloop.structured_logging.format.format_query` writes a filter as a line that parses to the same filter.
+the span of the fault. ``format_query`` writes a filter as a line that parses to the same filter.
 """
 
 from __future__ import annotations

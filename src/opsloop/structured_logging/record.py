@@ -20,7 +20,8 @@ __all__ = ["make_event", "severity_of"]
 _COLUMNS: Final = frozenset(FIELDS) - {"attributes"}
 _SPELLINGS: Final = {"WARNING": "WARN", "CRITICAL": "FATAL", "EXCEPTION": "ERROR", "NOTSET": "TRACE"}
 _UNFIT: Final = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
-_ENCODER: Final = msgspec.json.Encoder(enc_hook=str)
+_SILENT: Final = (*_UNFIT, AttributeError, LookupError, RuntimeError)
+"""What the text of a foreign object may fail with."""
 _KIND_LENGTH: Final = 64
 
 
@@ -30,7 +31,7 @@ def severity_of(value: Any) -> str:
     >>> severity_of("warning"), severity_of("loud")
     ('WARN', '')
     """
-    upper = str(value).upper()
+    upper = _text(value).upper()
     upper = _SPELLINGS.get(upper, upper)
     return upper if upper in SEVERITIES else ""
 
@@ -72,8 +73,8 @@ def _salvaged(known: dict[str, Any], ts_ns: int) -> Event:
             rejected[name] = value
         else:
             fit[name] = value
-    if rejected.get("event"):
-        fit["event"] = str(rejected["event"])[:_KIND_LENGTH]
+    if "event" in rejected:
+        fit["event"] = _text(rejected["event"])[:_KIND_LENGTH] or "log"
     fit["attributes"] = {**fit.get("attributes", {}), "rejected": _json(rejected)}
     return msgspec.convert(_encodable(fit), Event)
 
@@ -105,5 +106,8 @@ def _text(value: Any) -> str:
     """Return a value's text, or the name of its type when the value cannot say."""
     try:
         return str(value).encode("utf-8", "replace").decode()
-    except (*_UNFIT, AttributeError, LookupError, RuntimeError):
+    except _SILENT:
         return f"<{type(value).__name__}>"
+
+
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=_text)

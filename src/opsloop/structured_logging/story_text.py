@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ def story_text(story: Story, *, width: int = 100) -> str:
     origin = story.request.ts_ns if story.request is not None else min(event.ts_ns for event in story.events)
     lines = [_heading(story), ""]
     lines += [_row(*entry, origin=origin, width=width) for entry in _rows(story.tree)]
-    lines += ["", *_facts(story)]
+    lines += ["", *_facts(story, width)]
     return "\n".join(line[:width].rstrip() for line in lines).rstrip()
 
 
@@ -84,8 +85,13 @@ def _label(event: Event) -> str:
     name = event.tool if event.tool and event.tool != event.event else ""
     status = "" if event.status_code is None else str(event.status_code)
     detail = event.model or (event.route if event.event == "request" else "")
-    parts = (event.event, name, detail, status, event.error_type, _score(event), " ".join(event.message.split()))
+    parts = (event.event, name, detail, status, event.error_type, _score(event), _one_line(event.message))
     return "  ".join(part for part in parts if part)
+
+
+def _one_line(text: str) -> str:
+    """Return a text without line ends and without what would steer a terminal."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
 
 
 def _score(event: Event) -> str:
@@ -96,7 +102,7 @@ def _score(event: Event) -> str:
     return f"{event.attributes.get('scorer', '')} {value}".strip()
 
 
-def _facts(story: Story) -> list[str]:
+def _facts(story: Story, width: int) -> list[str]:
     totals = story.totals
     counted = (("tokens in", totals.input_tokens), ("tokens out", totals.output_tokens))
     figures = [f"{value} {name}" for name, value in counted if value is not None]
@@ -107,10 +113,19 @@ def _facts(story: Story) -> list[str]:
         facts.append(("first failure", _label(story.failure)))
     if len(story.critical_path) > 1:
         path = [f"{step.name} {duration_text(step.self_ns / 1000)}" for step in story.critical_path]
-        facts.append(("critical path", " > ".join(path)))
+        unbroken = (step.replace(" ", "\xa0") for step in path)
+        facts.append(("critical path", "\xa0> ".join(unbroken)))
     if totals.model_calls:
         facts.append(("model calls", ", ".join((str(totals.model_calls), *figures))))
     facts += [("linked", _label(event)) for event in story.links]
     facts += [("missing", sentence) for sentence in story.missing]
     facts += [("note", sentence) for sentence in story.notes]
-    return [f"{name:<14} {value}" for name, value in facts]
+    return [
+        f"{name if first else '':<14} {part}"
+        for name, value in facts
+        for first, part in _wrapped(value, max(20, width - 15))
+    ]
+
+
+def _wrapped(text: str, width: int) -> list[tuple[bool, str]]:
+    return [(number == 0, line.replace("\xa0", " ")) for number, line in enumerate(textwrap.wrap(text, width))]

@@ -8,15 +8,18 @@ orphan and stands under the root, a circle of parents is cut at its earliest spa
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import msgspec
 
 from opsloop.event import Event
 from opsloop.structured_logging.output import SPAN_KINDS
 
-__all__ = ["Node", "PathStep", "critical_path", "end_ns", "is_span", "plant", "walk"]
+__all__ = ["MAX_DEPTH", "Node", "PathStep", "critical_path", "end_ns", "is_span", "plant", "walk"]
 
-_ANNOTATIONS = frozenset(
+MAX_DEPTH: Final = 100
+"""A trace may be as deep as its sender likes; a tree that is to be written as JSON may not."""
+_ANNOTATIONS: Final = frozenset(
     {"log", "limit", "score", "breach", "alert", "incident", "guard", "gate", "deploy", "gauge", "log.dropped"}
 )
 
@@ -65,16 +68,19 @@ def plant(events: Sequence[Event], root: Event | None = None) -> tuple[Node, ...
         if is_span(event):
             owners.setdefault((event.trace_id, event.span_id), index)
     root_index = next((index for index, event in enumerate(events) if event is root), None)
-    parents: list[int | None] = []
+    parents = [_parent(index, event, owners) for index, event in enumerate(events)]
+    above_root: set[int | None] = {root_index}
+    at = root_index
+    while at is not None and parents[at] not in above_root:
+        at = parents[at]
+        above_root.add(at)
     orphans: set[int] = set()
     for index, event in enumerate(events):
-        parent = _parent(index, event, owners)
-        if parent is None and index != root_index:
+        if parents[index] is None and index not in above_root:
+            parents[index] = root_index
             if event.parent_span_id and event.event != "request":
                 orphans.add(index)
-            parent = root_index
-        parents.append(parent)
-    cycles = _cut(parents, root_index)
+    cycles = _cut(parents, root_index, above_root)
     children: dict[int | None, list[int]] = {}
     for index, parent in enumerate(parents):
         children.setdefault(parent, []).append(index)
@@ -89,7 +95,7 @@ def _parent(index: int, event: Event, owners: dict[tuple[str, str], int]) -> int
     return owners.get((event.trace_id, event.parent_span_id)) if event.parent_span_id else None
 
 
-def _cut(parents: list[int | None], root: int | None) -> set[int]:
+def _cut(parents: list[int | None], root: int | None, above_root: set[int | None]) -> set[int]:
     """Cut every circle at its earliest event, in place; return where. The events are in time order."""
     cut: set[int] = set()
     settled: set[int] = set()
@@ -103,7 +109,7 @@ def _cut(parents: list[int | None], root: int | None) -> set[int]:
             circle = list(trail)[list(trail).index(at) :]
             first = root if root in circle else min(circle)
             cut.add(first)
-            parents[first] = None if first == root else root
+            parents[first] = None if first in above_root else root
         settled.update(trail)
     return cut
 
@@ -111,16 +117,20 @@ def _cut(parents: list[int | None], root: int | None) -> set[int]:
 def _grow(
     events: Sequence[Event], children: dict[int | None, list[int]], orphans: set[int], cycles: set[int]
 ) -> tuple[Node, ...]:
-    """Build the nodes from the leaves up, without recursion: a trace may be as deep as an attacker likes."""
+    """Build the nodes from the leaves up, without recursion; what is deeper than MAX_DEPTH lies flat at that depth."""
     order: list[int] = []
-    stack = list(children.get(None, ()))
+    held: dict[int, list[int]] = {}
+    stack = [(index, 0, index) for index in children.get(None, ())]
     while stack:
-        index = stack.pop()
+        index, depth, holder = stack.pop()
         order.append(index)
-        stack.extend(children.get(index, ()))
+        if depth:
+            held.setdefault(holder, []).append(index)
+        inner = index if depth < MAX_DEPTH else holder
+        stack.extend((child, depth + (inner == index), inner) for child in reversed(children.get(index, ())))
     nodes: dict[int, Node] = {}
     for index in reversed(order):
-        below = tuple(nodes[child] for child in children.get(index, ()))
+        below = tuple(nodes[child] for child in held.get(index, ()))
         nodes[index] = Node(events[index], below, index in orphans, index in cycles)
     return tuple(nodes[index] for index in children.get(None, ()))
 

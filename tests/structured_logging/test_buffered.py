@@ -1,0 +1,184 @@
+"""The buffered sink: off the caller's thread, bounded, counted, flushed, and alive after a fork."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from opsloop.errors import StoreError
+from opsloop.event import Event, decode_event
+from opsloop.stream import MemoryStream
+from opsloop.structured_logging import BufferedSink, Logger
+
+
+def line(number, severity="INFO"):
+    """Build a numbered log line."""
+    return Event(ts_ns=number, event="log", severity=severity, message=str(number), service="bot")
+
+
+class Gate(MemoryStream):
+    """A sink that says when a write has begun, and ends it when it is told."""
+
+    def __init__(self):
+        self.begun = threading.Event()
+        self.open = threading.Event()
+        super().__init__()
+        self.open.clear()
+
+    def append(self, events):
+        """Wait at the gate, then store."""
+        events = list(events)
+        if events:
+            self.begun.set()
+            assert self.open.wait(20)
+        return super().append(events)
+
+
+def test_everything_handed_over_is_written_in_order(memory):
+    """flush() returns once all of it is stored; close() ends the thread."""
+    sink = BufferedSink(memory, batch=7)
+    assert sink.append(line(number) for number in range(100)) == 100
+    assert sink.flush(20)
+    assert [event.ts_ns for event in memory] == list(range(100))
+    sink.append([line(100)])
+    sink.close()
+    assert (len(memory), sink.written, sink.failed, sink.dropped) == (101, 101, 0, {})
+    assert sink.append([line(101)]) == 0
+    assert (sink.failed, sink.last_error) == (1, "the sink is closed")
+
+
+def test_many_threads_lose_nothing(memory):
+    """Events of several threads all arrive, each thread's in its order."""
+    with BufferedSink(memory) as sink:
+        threads = [
+            threading.Thread(target=lambda k=k: [sink.append([line(k * 1000 + n)]) for n in range(300)])
+            for k in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [event.ts_ns for event in memory] == sorted(k * 1000 + n for k in range(4) for n in range(300))
+
+
+def test_a_full_buffer_drops_the_least_valuable_and_says_so_once(clock):
+    """The caller never waits: what does not fit is counted by severity and reported in one event."""
+    gate = Gate()
+    sink = BufferedSink(gate, capacity=3, clock=clock)
+    sink.append([line(0)])
+    assert gate.begun.wait(20)
+    kept = [sink.append([line(number, severity)]) for number, severity in enumerate(["DEBUG", "INFO", "INFO"], 1)]
+    kept += [sink.append([line(4, "ERROR")]), sink.append([line(5, "INFO")]), sink.append([line(6, "DEBUG")])]
+    assert kept == [1, 1, 1, 1, 1, 0]
+    clock.advance(seconds=2)
+    gate.open.set()
+    sink.close(20)
+    reports = [event for event in gate if event.event == "log.dropped"]
+    assert [event.ts_ns for event in gate if event.event == "log"] == [0, 3, 4, 5]
+    assert reports == [
+        Event(
+            ts_ns=1_767_603_602_000_000_000,
+            event="log.dropped",
+            service="bot",
+            severity="WARN",
+            message="3 events dropped, the log buffer of 3 was full",
+            attributes={
+                "count": 3,
+                "dropped": {"DEBUG": 2, "INFO": 1},
+                "since_ns": 1_767_603_600_000_000_000,
+            },
+        )
+    ]
+    assert sink.dropped == {"DEBUG": 2, "INFO": 1}
+
+
+def test_a_sink_that_does_not_answer_does_not_hold_the_host(clock):
+    """flush() and close() give up when their time is over."""
+    gate = Gate()
+    sink = BufferedSink(gate, clock=clock)
+    sink.append([line(0)])
+    assert gate.begun.wait(20)
+    assert not sink.flush(0.01)
+    gate.open.set()
+    assert sink.flush(20)
+    sink.close()
+
+
+class Broken:
+    """A sink that fails until it is mended."""
+
+    def __init__(self):
+        self.mended = False
+        self.events = []
+
+    def append(self, events):
+        """Refuse, or keep."""
+        if not self.mended:
+            raise StoreError("disk full", fix="make room")
+        self.events += events
+
+
+def test_failed_writes_are_counted_and_the_next_ones_go_on():
+    """A refusal is never raised into the host, and does not end the writer."""
+    broken = Broken()
+    sink = BufferedSink(broken)
+    log = Logger(sink)
+    log.info("lost")
+    assert sink.flush(20)
+    assert (sink.written, sink.failed, sink.last_error) == (0, 1, "StoreError: disk full; make room")
+    broken.mended = True
+    log.info("kept")
+    sink.close(20)
+    assert [event.message for event in broken.events] == ["kept"]
+    assert log.failed == 0
+
+
+def run(code, tmp_path):
+    """Run a script and return the numbers of the events that it left in a file."""
+    path = tmp_path / "out.jsonl"
+    head = (
+        "import os, sys\nfrom opsloop.event import Event\n"
+        "from opsloop.structured_logging import BufferedSink, JsonLinesSink\n"
+        f"sink = BufferedSink(JsonLinesSink({str(path)!r}))\n"
+        "line = lambda number: Event(ts_ns=number, event='log')\n"
+    )
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", head + code]
+    subprocess.run(command, check=True, timeout=50)
+    return sorted(decode_event(row).ts_ns for row in path.read_bytes().splitlines())
+
+
+def test_what_waits_at_the_end_of_the_process_is_written(tmp_path):
+    """Nobody has to close the sink: the exit does."""
+    assert run("sink.append([line(n) for n in range(2000)])\n", tmp_path) == list(range(2000))
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
+
+
+@needs_fork
+def test_a_forked_child_starts_empty_with_a_thread_of_its_own(tmp_path):
+    """Each event is written once, by the process that logged it, whatever waited when the fork came."""
+    code = (
+        "sink.append([line(n) for n in range(500)])\n"
+        "pid = os.fork()\n"
+        "sink.append([line(1000 + n if pid else 2000 + n) for n in range(500)])\n"
+        "if pid: os.waitpid(pid, 0)\n"
+    )
+    assert run(code, tmp_path) == [*range(500), *range(1000, 1500), *range(2000, 2500)]
+
+
+@needs_fork
+def test_a_multiprocessing_worker_flushes_when_it_ends(tmp_path):
+    """Such a worker leaves without atexit, and its events arrive nevertheless."""
+    code = (
+        "import multiprocessing\n"
+        "sink.append([line(0)])\n"
+        "work = lambda: sink.append([line(n) for n in range(1, 300)])\n"
+        "worker = multiprocessing.get_context('fork').Process(target=work)\n"
+        "worker.start(); worker.join(); assert worker.exitcode == 0\n"
+    )
+    assert run(code, tmp_path) == list(range(300))
