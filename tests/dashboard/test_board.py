@@ -70,20 +70,20 @@ def test_a_quiet_screen_shows_what_is_not_known():
 Quiet. 0 of 2 signals in breach; a page needs 2.
 2026-01-05  08:55:00 to 09:00:00 UTC
 
-  SIGNAL        MEASURE                        VALUE       LIMIT       N  VERDICT
-● errors        failed requests                0.00%     > 2.00%      30  OK
-○ acme          failed requests                    -     > 2.00%       0  NO DATA
-○ quality       mean score                         -      < 0.80       0  NO DATA
-  traffic       request rate                 0.10 /s           -      30  no objective
-  traffic       token rate                         -           -       0  no objective
+  SIGNAL        MEASURE                         VALUE       LIMIT       N  VERDICT
+● errors        failed requests                 0.00%     > 2.00%      30  OK
+○ acme          failed requests                     -     > 2.00%       0  NO DATA
+○ quality       mean score                          -      < 0.80       0  NO DATA
+  traffic       request rate                  0.10 /s           -      30  no objective
+  traffic       token rate                          -           -       0  no objective
                 p95 time to first token             -           -       0  no objective
-                cost per request                   -           -       0  no objective
+                cost per request                    -           -       0  no objective
 
-  OBJECTIVE     BURN OVER                       BURN       LIMIT          VERDICT
-● up            1 h / 5 m              0.00x / 0.00x     > 14.4x          OK
-●               6 h / 30 m             0.00x / 0.00x     > 6.00x          OK
-●               1 d / 2 h              0.00x / 0.00x     > 3.00x          OK
-●               3 d / 6 h              0.00x / 0.00x     > 1.00x          OK
-                99.95% promised. 100% of the budget is left: 0 of 30 bad in 30 d, 0.05% allowed. Nothing was lost in\
- the last hour."""
+  OBJECTIVE     BURN OVER                        BURN       LIMIT          VERDICT
+● up            1 h / 5 m               0.00x / 0.00x     > 14.4x          OK
+●               6 h / 30 m              0.00x / 0.00x     > 6.00x          OK
+●               1 d / 2 h               0.00x / 0.00x     > 3.00x          OK
+●               3 d / 6 h               0.00x / 0.00x     > 1.00x          OK
+                99.95% promised. 100% of the budget is left: 0 of 30 bad in 30 d, 0.05% allowed.
+                Nothing was lost in the last hour."""
     )

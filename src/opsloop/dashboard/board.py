@@ -36,6 +36,7 @@ SHAPES: Final = {
 """A verdict's shape, to be told apart without colour; ``▲`` is a warning: a breach that opens a ticket, not a page."""
 
 _WARNING: Final = "▲"
+_INDENT: Final = " " * 16
 _TRAFFIC: Final = (
     "requests_per_second",
     "tokens_per_second",
@@ -66,7 +67,8 @@ class Dashboard(msgspec.Struct, frozen=True, kw_only=True):
         for slo in self.slos:
             for index, tier in enumerate(slo.tiers):
                 lines.append(_tier_row(slo.id if index == 0 else "", tier))
-            lines.append(f"  {'':<13} {share(slo.target)} promised. {slo.sentence}")
+            told = slo.sentence.replace(". ", ".\n" + _INDENT)
+            lines.append(f"{_INDENT}{share(slo.target)} promised. {told}")
         return "\n".join(line.rstrip() for line in lines)
 
 
@@ -136,7 +138,7 @@ def _pages(tier: TierReading) -> bool:
 
 def _row(*cells: str) -> str:
     shape, signal, what, value, limit, n, verdict = cells
-    return f"{shape} {signal:<13} {what:<22} {value:>13}  {limit:>10}  {n:>6}  {verdict}"
+    return f"{shape} {signal:<13} {what:<23} {value:>13}  {limit:>10}  {n:>6}  {verdict}"
 
 
 def _reading_row(objective: ObjectiveSettings, reading: Reading) -> str:
