@@ -17,9 +17,15 @@ __all__ = ["linked", "losses"]
 
 _RECORDS: Final = ("alert", "incident", "guard", "gate", "breach")
 _PLACES: Final = (
-    "message", "evidence", "evidence.examples", "evidence.request_ids", "evidence.requests", "evidence.request_id", "request_ids",
-    "request_id", "votes", "reason", "provenance.request_id",
-)  # fmt: skip
+    "message",
+    "reason",
+    "request_id",
+    "request_ids",
+    "evidence",
+    "evidence.examples",
+    "evidence.request_ids",
+    "provenance.request_id",
+)
 """The fields in which a decision names requests."""
 _MOST_LINKS: Final = 100
 _REPORT_NS: Final = 600 * 1_000_000_000
