@@ -40,14 +40,19 @@ def test_the_ietf_headers(clock):
     assert limit_headers(limiter(clock).admit(ACME, ESTIMATE)) == [
         (
             "ratelimit-policy",
-            '"rpm";q=60;w=60;qu="requests", "tenant-tpm";q=450000;w=60;qu="opsloop-tokens", '
-            '"tokens-per-day";q=1000000;w=86400;qu="opsloop-tokens", "input";q=200000;w=60;qu="opsloop-input-tokens", '
-            '"slots";q=4;qu="concurrent-requests"',
+            (
+                '"rpm";q=60;w=60;qu="requests", "tenant-tpm";q=450000;w=60;qu="opsloop-tokens", '
+                '"tokens-per-day";q=1000000;w=86400;qu="opsloop-tokens", '
+                '"input";q=200000;w=60;qu="opsloop-input-tokens", '
+                '"slots";q=4;qu="concurrent-requests"'
+            ),
         ),
         (
             "ratelimit",
-            '"rpm";r=9;t=1, "tenant-tpm";r=442000;t=2, "tokens-per-day";r=992000;t=54000, "input";r=195000;t=2, '
-            '"slots";r=3;t=30',
+            (
+                '"rpm";r=9;t=1, "tenant-tpm";r=442000;t=2, "tokens-per-day";r=992000;t=54000, "input";r=195000;t=2, '
+                '"slots";r=3;t=30'
+            ),
         ),
     ]
 

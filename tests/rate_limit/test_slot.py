@@ -10,6 +10,7 @@ import pytest
 
 from opsloop.clock import ManualClock, SeededIds
 from opsloop.rate_limit import Context, Limiter, RateLimitedError, policy_from_settings
+from opsloop.rate_limit.heartbeat import Heartbeat
 from opsloop.settings import LimitSettings
 
 ACME = Context(tenant="acme")
@@ -119,29 +120,24 @@ def test_a_heartbeat_keeps_a_long_request_its_slot(limiter, clock):
 
 
 def test_the_heartbeat_beats_by_itself_and_ends_when_there_is_nothing_to_keep():
-    """On the machine's clock a lease of 60 ms lives on for many leases, and its thread ends after the last slot."""
-    beaten = threading.Event()
+    """Its thread renews again and again, drops what is refused, and ends when nothing is left."""
     before = set(threading.enumerate())
-    limit = LimitSettings(id="slots", lever="concurrency", amount=2, lease_seconds=0.06)
-    limiter = Limiter(policy_from_settings([limit]), ids=SeededIds(1))
+    beaten = threading.Event()
     renewals = []
-    renew = limiter._store.renew
 
-    def count(reservation):
-        receipt = renew(reservation)
-        renewals.append(receipt.status)
+    def renew(reservation):
+        renewals.append(reservation)
         if len(renewals) == 10:
             beaten.set()
-        return receipt
+        return len(renewals) < 10
 
-    limiter._store.renew = count
-    with limiter.slot(ACME) as decision:
-        assert beaten.wait(20)
-    assert set(renewals[:10]) == {"renewed"}
-    assert decision.allowed
+    heartbeat = Heartbeat(renew)
+    heartbeat.start("r1", every_seconds=0.002)
+    assert beaten.wait(30)
     for thread in set(threading.enumerate()) - before:
-        thread.join(20)
+        thread.join(30)
         assert not thread.is_alive()
+    assert (renewals, len(heartbeat)) == (["r1"] * 10, 0)
 
 
 def test_sixteen_threads_never_exceed_a_limit():

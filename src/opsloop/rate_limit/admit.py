@@ -8,14 +8,14 @@ the same transaction. The times are the store's own, and only have to never go b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from opsloop.clock import NANOSECONDS
 from opsloop.rate_limit import concurrency, gcra, quota
 from opsloop.rate_limit.context import Amounts, amount_of
-from opsloop.rate_limit.decision import Decision, Demand, Receipt, Request, Violation
+from opsloop.rate_limit.decision import Decision, Demand, Receipt, Request
 from opsloop.rate_limit.limit import Key, Level
 
 __all__ = [
@@ -34,10 +34,10 @@ HOLD_NS: Final = 3600 * NANOSECONDS
 """The longest that a request may take: its slot cannot be renewed, nor its estimate settled, beyond it."""
 LATE_SETTLE_NS: Final = 60 * NANOSECONDS
 """How long an estimate can still be settled after its request was released."""
-NO_LEASES: Final[Mapping[str, int]] = {}
+NO_LEASES: Final[dict[str, int]] = {}
 
 
-class Held(msgspec.Struct, frozen=True):
+class Held(msgspec.Struct, frozen=True, gc=False):
     """A reservation: what was decided under an id, and until when that is remembered."""
 
     decision: Decision
@@ -50,15 +50,17 @@ class State(msgspec.Struct, frozen=True):
 
     counts: Mapping[Key, int]
     """A bucket's state or a quota's count; absent is an untouched one."""
-    leases: Mapping[Key, Mapping[str, int]]
+    leases: Mapping[Key, dict[str, int]]
     """Reservation id to expiry, in order of expiry."""
     held: Mapping[str, Held]
 
 
-class Changes(msgspec.Struct, frozen=True):
+class Changes(msgspec.Struct, frozen=True, gc=False):
     """What a store has to write."""
 
-    counts: tuple[tuple[Demand, int], ...] = ()
+    demands: tuple[Demand, ...] = ()
+    values: tuple[int, ...] = ()
+    """The counts to write, one for each demand; a demand of slots has none, what is said of it is in ``leased``."""
     leased: tuple[tuple[Key, str, int], ...] = ()
     """Slots taken or renewed: (key, reservation, expiry). The lease moves to the end of its limit's order."""
     dropped: tuple[tuple[Key, str], ...] = ()
@@ -81,29 +83,21 @@ def decide(state: State, request: Request, now_ns: int) -> tuple[Changes, Decisi
         known = state.held.get(reservation)
         if known is not None and known.expires_ns > now_ns:
             return NOTHING, known.decision
-    counts: list[tuple[Demand, int]] = []
+    values: list[int] = []
     leased: list[tuple[Key, str, int]] = []
-    levels: list[Level] = []
     for demand in request.demands:
-        limit, key = demand.limit, demand.key
-        if limit.bucket is not None:
-            after, wait = gcra.take(limit.bucket, state.counts.get(key, 0), demand.cost, now_ns)
-        elif limit.calendar is not None:
-            after, wait = quota.take(limit.amount, state.counts.get(key, 0), demand.cost, demand.resets_in_ns)
-        else:
-            leases = state.leases.get(key, NO_LEASES)
-            wait = concurrency.take(leases, limit.amount, now_ns)
-            if wait == 0:
-                leased.append((key, reservation, now_ns + limit.lease_ns))
-                levels.append(Level(limit, concurrency.held(leases, now_ns) + 1, now_ns, limit.lease_ns))
-                continue
+        value, wait = _take(state, demand, now_ns)
         if wait != 0:
             return NOTHING, _refuse(state, request, now_ns)
-        counts.append((demand, after))
-        levels.append(Level(limit, after, now_ns, demand.resets_in_ns))
-    decision = Decision(request, "allowed", tuple(levels))
-    held = ((reservation, Held(decision, now_ns + HOLD_NS)),) if reservation else ()
-    return Changes(tuple(counts), tuple(leased), (), held), decision
+        values.append(value)
+        if demand.limit.lease_ns:
+            leased.append((demand.key, reservation, now_ns + demand.limit.lease_ns))
+    after = tuple(values)
+    decision = Decision(request, "allowed", after, now_ns)
+    if not reservation:
+        return Changes(request.demands, after), decision
+    held = ((reservation, Held(decision, now_ns + HOLD_NS)),)
+    return Changes(request.demands, after, tuple(leased), (), held), decision
 
 
 def settle(state: State, reservation: str, actual: Amounts, now_ns: int) -> tuple[Changes, Receipt]:
@@ -128,7 +122,12 @@ def settle(state: State, reservation: str, actual: Amounts, now_ns: int) -> tupl
         elif value is not None:  # a period that is forgotten is over for good
             counts.append((demand, quota.correct(value, amount - demand.cost)))
     after_held = Held(known.decision, known.expires_ns, settled=True) if request.remember else None
-    changes = Changes(tuple(counts), (), _slots(request), ((reservation, after_held),))
+    changes = Changes(
+        tuple(demand for demand, _ in counts),
+        tuple(value for _, value in counts),
+        dropped=_slots(request),
+        held=((reservation, after_held),),
+    )
     levels = tuple(Level(demand.limit, value, now_ns, demand.resets_in_ns) for demand, value in counts)
     return changes, Receipt(reservation, "settled", _settled(request, counts), request, dict(actual), levels)
 
@@ -184,61 +183,34 @@ def _slots(request: Request) -> tuple[tuple[Key, str], ...]:
     return tuple((demand.key, request.reservation) for demand in request.demands if demand.limit.lever == "concurrency")
 
 
-def _refuse(state: State, request: Request, now_ns: int) -> Decision:
-    """Look at every limit, and say which ones refuse and why."""
-    levels: list[Level] = []
-    violated: list[Violation] = []
-    for demand in request.demands:
-        limit, key = demand.limit, demand.key
-        value, resets_in_ns = state.counts.get(key, 0), demand.resets_in_ns
-        wait: int | None
-        if limit.bucket is not None:
-            _, wait = gcra.take(limit.bucket, value, demand.cost, now_ns)
-        elif limit.calendar is not None:
-            _, wait = quota.take(limit.amount, value, demand.cost, resets_in_ns)
-        else:
-            leases = state.leases.get(key, NO_LEASES)
-            value, wait = concurrency.held(leases, now_ns), concurrency.take(leases, limit.amount, now_ns)
-            resets_in_ns = max(0, max(leases.values(), default=0) - now_ns)
-        level = Level(limit, value, now_ns, resets_in_ns)
-        levels.append(level)
-        if wait != 0:
-            violated.append(_violation(demand, request, level, wait))
-    waits = [violation.retry_after_ns for violation in violated]
-    longest = None if None in waits else max(wait for wait in waits if wait is not None)
-    return Decision(
-        request, "never_admissible" if longest is None else "rejected", tuple(levels), tuple(violated), longest
-    )
-
-
-def _violation(demand: Demand, request: Request, level: Level, wait: int | None) -> Violation:
+def _take(state: State, demand: Demand, now_ns: int) -> tuple[int, int | None]:
+    """Take from one limit; return (value after, nanoseconds to wait)."""
     limit = demand.limit
-    scope = {name: getattr(request.context, name) for name in limit.scope}
-    whose = " for " + ", ".join(f"{name} {value or '(unknown)'}" for name, value in scope.items()) if scope else ""
-    remaining = level.state().remaining
-    if wait is None:
-        told = f"{demand.cost} {limit.unit} asked, never more than {limit.capacity} at once"
-    elif limit.lever == "concurrency":
-        told = f"all {limit.amount} slots are held, the next lease ends in {_seconds(wait)}"
-    elif limit.lever == "quota":
-        told = f"{remaining} of {limit.spelled()} left, {demand.cost} asked, resets in {_seconds(wait)}"
-    else:
-        told = f"{remaining} of {limit.spelled()} left, {demand.cost} asked, admissible in {_seconds(wait)}"
-    return Violation(
-        limit=limit.id,
-        lever=limit.lever,
-        scope=scope,
-        cost=demand.cost,
-        remaining=remaining,
-        retry_after_ns=wait,
-        shared=limit.shared,
-        reason=f"{limit.id}{whose}: {told}",
-    )
+    if limit.bucket is not None:
+        return gcra.take(limit.bucket, state.counts.get(demand.key, 0), demand.cost, now_ns)
+    if limit.calendar is not None:
+        return quota.take(limit.amount, state.counts.get(demand.key, 0), demand.cost, demand.resets_in_ns)
+    return concurrency.take(state.leases.get(demand.key, NO_LEASES), limit.amount, now_ns)
 
 
-def _seconds(wait_ns: int) -> str:
-    """Return a wait for people, rounded up to the millisecond so that it is never too short."""
-    return f"{-(-wait_ns // 1_000_000) / 1000:.3f}".rstrip("0").rstrip(".") + " s"
+def _refuse(state: State, request: Request, now_ns: int) -> Decision:
+    """Return the no of every limit that says it, with the levels as they are."""
+    waits = [_take(state, demand, now_ns)[1] for demand in request.demands]
+    values: list[int] = []
+    demands: list[Demand] = []
+    for demand in request.demands:
+        if demand.limit.lease_ns:
+            leases = state.leases.get(demand.key, NO_LEASES)
+            values.append(concurrency.held(leases, now_ns))
+            rest_ns = max(0, concurrency.last_ns(leases) - now_ns)
+            demands.append(msgspec.structs.replace(demand, resets_in_ns=rest_ns))
+        else:
+            values.append(state.counts.get(demand.key, 0))
+            demands.append(demand)
+    longest = None if None in waits else max(wait for wait in waits if wait is not None)
+    status: Literal["rejected", "never_admissible"] = "never_admissible" if longest is None else "rejected"
+    seen = msgspec.structs.replace(request, demands=tuple(demands))
+    return Decision(seen, status, tuple(values), now_ns, tuple(waits), longest)
 
 
 def _settled(request: Request, counts: list[tuple[Demand, int]]) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 
-__all__ = ["expired", "held", "renewable", "take"]
+__all__ = ["expired", "held", "last_ns", "renewable", "take"]
 
 
 def expired(leases: Mapping[str, int], now_ns: int) -> int:
@@ -33,22 +33,30 @@ def held(leases: Mapping[str, int], now_ns: int) -> int:
     return len(leases) - expired(leases, now_ns)
 
 
-def take(leases: Mapping[str, int], amount: int, now_ns: int) -> int:
-    """Return 0 when a slot of ``amount`` is free, otherwise the nanoseconds to the first lease's end.
+def last_ns(leases: dict[str, int]) -> int:
+    """Return when the last lease ends, 0 without any.
 
-    A holder may release sooner than its lease ends, or renew it: the wait is a hint, where a rate's is exact.
+    >>> last_ns({"a": 5, "b": 9}), last_ns({})
+    (9, 0)
+    """
+    return leases[next(reversed(leases))] if leases else 0
+
+
+def take(leases: Mapping[str, int], amount: int, now_ns: int) -> tuple[int, int]:
+    """Take a slot of ``amount`` if one is free; return (slots held after, nanoseconds to the first lease's end).
+
+    The wait is 0 when a slot was free. A holder may release sooner than its lease ends, or renew it: the wait is a
+    hint, where a rate's is exact.
 
     >>> take({"a": 30}, 2, 0), take({"a": 30, "b": 40}, 2, 10), take({"a": 30, "b": 40}, 2, 30)
-    (0, 20, 0)
+    ((2, 0), (2, 20), (2, 0))
     """
-    if len(leases) < amount:
-        return 0
     gone = expired(leases, now_ns)
-    surplus = len(leases) - gone - amount
-    if surplus < 0:
-        return 0
+    live = len(leases) - gone
+    if live < amount:
+        return live + 1, 0
     # Where the limit was lowered below what is held, more than one lease has to end.
-    return next(itertools.islice(leases.values(), gone + surplus, None)) - now_ns
+    return live, next(itertools.islice(leases.values(), gone + live - amount, None)) - now_ns
 
 
 def renewable(leases: Mapping[str, int], reservation: str, now_ns: int) -> bool:

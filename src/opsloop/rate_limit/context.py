@@ -21,7 +21,7 @@ Amounts = Mapping[str, int]
 """An estimate or an actual cost: units by name, such as ``{"input_tokens": 900, "output_tokens": 256}``."""
 
 
-class Context(msgspec.Struct, frozen=True, kw_only=True):
+class Context(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Who asks for what. A part that is not known is empty; all unknown ones of a scope share one bucket."""
 
     organisation: str = ""

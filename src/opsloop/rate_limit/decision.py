@@ -23,17 +23,17 @@ __all__ = [
 ]
 
 
-class Demand(msgspec.Struct, frozen=True):
+class Demand(msgspec.Struct, frozen=True, gc=False):
     """One limit as it bears on one request."""
 
     limit: Limit
     key: Key
     cost: int
     resets_in_ns: int = 0
-    """To the end of a quota's period; 0 for other levers."""
+    """To the end of a quota's period, or of the last lease on a slot; 0 for a rate, whose state knows it."""
 
 
-class Request(msgspec.Struct, frozen=True):
+class Request(msgspec.Struct, frozen=True, gc=False):
     """One request, resolved against a policy: everything that a store needs to decide."""
 
     context: Context
@@ -59,19 +59,24 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True):
     remaining: int
     retry_after_ns: int | None
     """Until this limit alone would say yes; ``None`` when it never will."""
-    shared: bool
-    """Whether it is one for all callers."""
     reason: str
 
 
-class Decision(msgspec.Struct, frozen=True):
-    """Yes or no with its reasons. Nothing is written for a no; a yes has reserved its estimate on every limit."""
+class Decision(msgspec.Struct, frozen=True, gc=False):
+    """Yes or no with its reasons. Nothing is written for a no; a yes has reserved its estimate on every limit.
+
+    It keeps the integers that it was made from. Levels, violations and sentences are worked out when they are asked
+    for, since most decisions are never looked into.
+    """
 
     request: Request
     status: Literal["allowed", "rejected", "never_admissible"]
-    levels: tuple[Level, ...]
-    violated: tuple[Violation, ...] = ()
-    """Every limit that said no, in the order of the policy."""
+    values: tuple[int, ...]
+    """For each demand of the request the bucket's state, the quota's count or the slots held, after the decision."""
+    now_ns: int
+    """The store's time."""
+    waits: tuple[int | None, ...] = ()
+    """After a no, for each demand the nanoseconds to wait: 0 where it would fit, ``None`` where it never will."""
     retry_after_ns: int | None = 0
     """The longest wait among the violated limits; ``None`` when waiting does not help."""
 
@@ -97,7 +102,16 @@ class Decision(msgspec.Struct, frozen=True):
             return 200
         if self.status == "never_admissible":
             return 413
-        return 503 if all(violation.shared for violation in self.violated) else 429
+        violated = (demand for demand, wait in zip(self.request.demands, self.waits, strict=True) if wait != 0)
+        return 503 if all(demand.limit.shared for demand in violated) else 429
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """Each limit that the request counts against with its raw numbers, in the order of the policy."""
+        return tuple(
+            Level(demand.limit, value, self.now_ns, demand.resets_in_ns)
+            for demand, value in zip(self.request.demands, self.values, strict=True)
+        )
 
     @property
     def limits(self) -> dict[str, LimitState]:
@@ -105,13 +119,21 @@ class Decision(msgspec.Struct, frozen=True):
         return {level.limit.id: level.state() for level in self.levels}
 
     @property
+    def violated(self) -> tuple[Violation, ...]:
+        """Every limit that said no, in the order of the policy."""
+        if self.status == "allowed":
+            return ()
+        parts = zip(self.request.demands, self.levels, self.waits, strict=True)
+        return tuple(_violation(self.request.context, *part) for part in parts if part[2] != 0)
+
+    @property
     def reason(self) -> str:
         """One sentence that names every violated limit."""
         if self.status != "allowed":
             return "; ".join(violation.reason for violation in self.violated)
-        if not self.levels:
+        if not self.values:
             return "no limit applies"
-        return "within " + ", ".join(level.limit.id for level in self.levels)
+        return "within " + ", ".join(demand.limit.id for demand in self.request.demands)
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -190,3 +212,31 @@ def _event(request: Request, ts_ns: int, attributes: Mapping[str, Any], **fields
         attributes={**attributes, **known},
         **fields,
     )
+
+
+def _violation(context: Context, demand: Demand, level: Level, wait: int | None) -> Violation:
+    limit = demand.limit
+    scope = {name: getattr(context, name) for name in limit.scope}
+    whose = " for " + ", ".join(f"{name} {value or '(unknown)'}" for name, value in scope.items()) if scope else ""
+    remaining = level.state().remaining
+    if wait is None:
+        told = f"{demand.cost} {limit.unit} asked, never more than {limit.capacity} at once"
+    elif limit.lever == "concurrency":
+        told = f"all {limit.amount} slots are held, the next lease ends in {_seconds(wait)}"
+    else:
+        then = "resets in" if limit.lever == "quota" else "admissible in"
+        told = f"{remaining} of {limit.spelled()} left, {demand.cost} asked, {then} {_seconds(wait)}"
+    return Violation(
+        limit=limit.id,
+        lever=limit.lever,
+        scope=scope,
+        cost=demand.cost,
+        remaining=remaining,
+        retry_after_ns=wait,
+        reason=f"{limit.id}{whose}: {told}",
+    )
+
+
+def _seconds(wait_ns: int) -> str:
+    """Return a wait for people, rounded up to the millisecond so that it is never too short."""
+    return f"{-(-wait_ns // 1_000_000) / 1000:.3f}".rstrip("0").rstrip(".") + " s"

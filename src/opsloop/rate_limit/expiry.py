@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from typing import Final, Generic, TypeVar
 
 from opsloop.clock import NANOSECONDS
@@ -24,6 +25,8 @@ class ExpiryWheel(Generic[Item]):
 
     def __init__(self) -> None:
         """Start empty."""
+        self.next_ns: int | float = math.inf
+        """When the next item is due; infinity when none waits."""
         self._slots: dict[int, list[Item]] = {}
         self._order: list[int] = []
 
@@ -34,17 +37,19 @@ class ExpiryWheel(Generic[Item]):
         if items is None:
             self._slots[slot] = items = []
             heapq.heappush(self._order, slot)
+            self.next_ns = self._order[0] * SLOT_NS
         items.append(item)
 
     def due(self, now_ns: int, *, most: int = 4) -> list[Item]:
         """Take out at most ``most`` items whose time has passed."""
         found: list[Item] = []
-        while self._order and self._order[0] * SLOT_NS <= now_ns and len(found) < most:
+        while self.next_ns <= now_ns and len(found) < most:
             items = self._slots[self._order[0]]
             while items and len(found) < most:
                 found.append(items.pop())
             if not items:
                 del self._slots[heapq.heappop(self._order)]
+                self.next_ns = self._order[0] * SLOT_NS if self._order else math.inf
         return found
 
     def __len__(self) -> int:

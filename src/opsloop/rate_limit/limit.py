@@ -41,10 +41,8 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     calendar: quota.Calendar | None = None
     lease_ns: int = 0
 
-    @property
-    def settles(self) -> bool:
-        """Whether there is something to settle or release later: an amount known afterwards only, or a slot."""
-        return self.lever == "concurrency" or self.unit != "requests"
+    settles: bool = False
+    """Whether there is something to settle or release later: an amount known afterwards only, or a slot."""
 
     def applies(self, context: Context) -> bool:
         """Tell whether a request is counted at all."""

@@ -169,7 +169,7 @@ class Limiter:
         if reservation:
             return Request(context, amounts, demands, ts_ns, reservation, remember=True)
         for demand in demands:
-            if demand.limit.settles:
+            if demand.limit.settles:  # a rate of requests has nothing to settle
                 return Request(context, amounts, demands, ts_ns, f"{self._prefix}-{next(self._numbers)}")
         return Request(context, amounts, demands, ts_ns)
 

@@ -21,7 +21,7 @@ from opsloop.rate_limit.limit import Key, Limit
 
 __all__ = ["MemoryStore", "Store"]
 
-SWEPT_PER_WRITE = 4
+SWEPT_PER_WRITE = 8
 
 
 class Store(Protocol):
@@ -61,16 +61,15 @@ class MemoryStore:
         self._held: dict[str, core.Held] = {}
         self._state = core.State(self._counts, self._leases, self._held)
         self._limits: dict[str, Limit] = {}
-        self._counted = ExpiryWheel[Key]()
-        self._leased = ExpiryWheel[Key]()
-        self._reserved = ExpiryWheel[str]()
+        self._wheel = ExpiryWheel[Key | str]()
 
     def admit(self, request: Request) -> Decision:
         """Decide and write, in one transaction."""
         with self._lock:
             now_ns = self._tick()
             changes, decision = core.decide(self._state, request, now_ns)
-            self._apply(changes, now_ns)
+            if decision.status == "allowed":
+                self._apply(changes, now_ns)
         return decision
 
     def peek(self, request: Request) -> Decision:
@@ -108,21 +107,27 @@ class MemoryStore:
 
     def _tick(self) -> int:
         """Return the time, which stands still should the clock go back."""
-        self._now_ns = now_ns = max(self._now_ns, self._clock.monotonic_ns())
+        now_ns = self._clock.monotonic_ns()
+        if now_ns < self._now_ns:
+            return self._now_ns
+        self._now_ns = now_ns
         return now_ns
 
     def _apply(self, changes: core.Changes, now_ns: int) -> None:
-        for demand, value in changes.counts:
+        counts = self._counts
+        for demand, value in zip(changes.demands, changes.values, strict=True):
             key = demand.key
-            if key not in self._counts:
+            if key in counts:
+                counts[key] = value
+            elif not demand.limit.lease_ns:
                 self._limits[demand.limit.root] = demand.limit
-                self._counted.add(key, core.expires_ns(demand, value, now_ns))
-            self._counts[key] = value
+                self._wheel.add(key, core.expires_ns(demand, value, now_ns))
+                counts[key] = value
         for key, reservation, expiry_ns in changes.leased:
             leases = self._leases.get(key)
             if leases is None:
                 leases = self._leases[key] = {}
-                self._leased.add(key, expiry_ns)
+                self._wheel.add(key, expiry_ns)
             _drop_expired(leases, now_ns)
             leases.pop(reservation, None)
             leases[reservation] = expiry_ns
@@ -133,29 +138,31 @@ class MemoryStore:
                 self._held.pop(reservation, None)
             else:
                 self._held[reservation] = held
-                self._reserved.add(reservation, held.expires_ns)
-        self._sweep(now_ns)
+                self._wheel.add(reservation, held.expires_ns)
+        if self._wheel.next_ns <= now_ns:
+            for item in self._wheel.due(now_ns, most=SWEPT_PER_WRITE):
+                self._forget(item, now_ns)
 
-    def _sweep(self, now_ns: int) -> None:
-        """Forget a few of the things that are due; what was prolonged since goes back onto its wheel."""
-        for key in self._counted.due(now_ns, most=SWEPT_PER_WRITE):
-            bucket = self._limits[key[0]].bucket
-            rest_ns = 0 if bucket is None else gcra.full_in_ns(bucket, self._counts[key], now_ns)
+    def _forget(self, item: Key | str, now_ns: int) -> None:
+        """Forget what is due, unless it was prolonged: then it goes back onto the wheel."""
+        if isinstance(item, str):
+            held = self._held.get(item)
+            if held is not None and held.expires_ns <= now_ns:
+                del self._held[item]
+        elif item in self._counts:
+            bucket = self._limits[item[0]].bucket
+            rest_ns = 0 if bucket is None else gcra.full_in_ns(bucket, self._counts[item], now_ns)
             if rest_ns > 0:
-                self._counted.add(key, now_ns + rest_ns)
+                self._wheel.add(item, now_ns + rest_ns)
             else:
-                del self._counts[key]
-        for key in self._leased.due(now_ns, most=SWEPT_PER_WRITE):
-            leases = self._leases[key]
+                del self._counts[item]
+        else:
+            leases = self._leases[item]
             _drop_expired(leases, now_ns)
             if leases:
-                self._leased.add(key, next(reversed(leases.values())))
+                self._wheel.add(item, concurrency.last_ns(leases))
             else:
-                del self._leases[key]
-        for reservation in self._reserved.due(now_ns, most=SWEPT_PER_WRITE):
-            held = self._held.get(reservation)
-            if held is not None and held.expires_ns <= now_ns:
-                del self._held[reservation]
+                del self._leases[item]
 
 
 def _drop_expired(leases: dict[str, int], now_ns: int) -> None:

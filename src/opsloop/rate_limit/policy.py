@@ -41,7 +41,7 @@ class Policy(msgspec.Struct, frozen=True):
             if cost is None:
                 cost = 1
             if limit.calendar is None:
-                found.append(Demand(limit, (limit.root, limit.read(context)), cost))
+                found.append(Demand(limit, (limit.root, limit.read(context)), cost, limit.lease_ns))
             else:
                 period = limit.calendar.period_at(now_ns)
                 key = (limit.root, limit.read(context), period.start_ns)
@@ -86,6 +86,7 @@ def _compile(limit: LimitSettings) -> Limit:
         bucket=bucket,
         calendar=calendar,
         lease_ns=round(limit.lease_seconds * NANOSECONDS) if limit.lever == "concurrency" else 0,
+        settles=limit.lever == "concurrency" or limit.unit != "requests",
     )
 
 
