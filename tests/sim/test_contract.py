@@ -173,6 +173,19 @@ def test_limit_events_carry_the_decision_and_its_settlement():
             assert limits[0].status_code == 429
 
 
+def test_a_quota_holds_what_was_really_used():
+    """A tenant's share of its daily tokens is the sum of its settled requests and this one's estimate."""
+    amount = SupportBot(start_ns=START).limits[1].amount
+    used = Counter()
+    for request in sorted(REQUESTS, key=lambda event: event.ts_ns):
+        admit = BY_REQUEST[request.request_id][1].attributes
+        if request.ts_ns < END - MINUTE and admit["allowed"]:
+            level = admit["limits"]["tenant-tokens-per-day"]["used_ratio"]
+            assert level == round((used[request.tenant] + admit["estimate"]["tokens"]) / amount, 6)
+            used[request.tenant] += (request.input_tokens or 0) + (request.output_tokens or 0)
+    assert min(used.values()) > 0
+
+
 def test_calls_carry_what_their_kind_asks_for():
     """Model, tool, documents, prompt version and outcome stand where docs/event.md says."""
     for event in of_kind("llm"):

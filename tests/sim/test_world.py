@@ -73,14 +73,27 @@ def test_the_same_arguments_give_the_same_events():
     assert not other & {event.event_id for event in WHOLE}
 
 
+near_a_slot = st.builds(
+    lambda slot, after: slot * MINUTE - START % MINUTE + after, st.integers(1, 19), st.integers(0, SECOND)
+)
+
+
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.integers(0, END - START), max_size=5))
+@given(st.lists(st.integers(0, END - START) | near_a_slot, max_size=8))
 def test_a_window_is_its_parts_in_a_row(cuts):
     """However a window is cut, the parts one after the other are the whole, event by event, in order."""
     edges = [START, *sorted(START + cut for cut in cuts), END]
     bot = world()
     parts = [event for a, b in itertools.pairwise(edges) for event in bot.events(a, b)]
     assert parts == WHOLE
+
+
+def test_a_window_may_begin_in_the_middle_of_requests():
+    """Cut 300 ms after each minute begins, where requests of the slot before still run, nothing is lost."""
+    first = START - START % MINUTE + MINUTE + 300_000_000
+    edges = [START, *range(first, END, MINUTE), END]
+    bot = world()
+    assert [event for a, b in itertools.pairwise(edges) for event in bot.events(a, b)] == WHOLE
 
 
 @settings(max_examples=15, deadline=None)
