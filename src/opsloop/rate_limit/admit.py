@@ -60,7 +60,7 @@ class Changes(msgspec.Struct, frozen=True, gc=False):
 
     demands: tuple[Demand, ...] = ()
     values: tuple[int, ...] = ()
-    """The counts to write, one for each demand; a demand of slots has none, what is said of it is in ``leased``."""
+    """The counts to write, one for each of ``demands``."""
     leased: tuple[tuple[Key, str, int], ...] = ()
     """Slots taken or renewed: (key, reservation, expiry). The lease moves to the end of its limit's order."""
     dropped: tuple[tuple[Key, str], ...] = ()
@@ -97,7 +97,11 @@ def decide(state: State, request: Request, now_ns: int) -> tuple[Changes, Decisi
     if not reservation:
         return Changes(request.demands, after), decision
     held = ((reservation, Held(decision, now_ns + HOLD_NS)),)
-    return Changes(request.demands, after, tuple(leased), (), held), decision
+    if not leased:
+        return Changes(request.demands, after, held=held), decision
+    counted = [pair for pair in zip(request.demands, values, strict=True) if not pair[0].limit.lease_ns]
+    demands, counts = tuple(demand for demand, _ in counted), tuple(value for _, value in counted)
+    return Changes(demands, counts, tuple(leased), held=held), decision
 
 
 def settle(state: State, reservation: str, actual: Amounts, now_ns: int) -> tuple[Changes, Receipt]:

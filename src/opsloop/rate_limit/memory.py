@@ -116,13 +116,11 @@ class MemoryStore:
     def _apply(self, changes: core.Changes, now_ns: int) -> None:
         counts = self._counts
         for demand, value in zip(changes.demands, changes.values, strict=True):
-            key = demand.key
-            if key in counts:
-                counts[key] = value
-            elif not demand.limit.lease_ns:
+            known = len(counts)
+            counts[demand.key] = value
+            if len(counts) > known:
                 self._limits[demand.limit.root] = demand.limit
-                self._wheel.add(key, core.expires_ns(demand, value, now_ns))
-                counts[key] = value
+                self._wheel.add(demand.key, core.expires_ns(demand, value, now_ns))
         for key, reservation, expiry_ns in changes.leased:
             leases = self._leases.get(key)
             if leases is None:
