@@ -6,6 +6,8 @@ the bot invents. The gate's questions were written before gift cards existed, so
 
 from __future__ import annotations
 
+from textwrap import shorten
+
 from opsloop import Event, MemoryStream, Verdict
 from opsloop.online_eval import Answer, Detector, answers_from_events, run_gate, sampled, scorers_named, update
 
@@ -55,7 +57,8 @@ def main() -> None:
         detector, decision = update(detector, score, n)
         scores.append(score)
         alarms += [decision] if decision.alarm else []
-        print(f"{answer.request_id}  {score:12.1f}  {decision.evidence:8.1f}  {answer.answer[:46]}")
+        said = shorten(answer.answer, 48, placeholder=" ...")
+        print(f"{answer.request_id}  {score:12.1f}  {decision.evidence:8.1f}  {said}")
         if n == 4:
             print(f"-- the healthy half: avg {sum(scores) / len(scores):.1f}, {'drift' if alarms else 'no drift'} --")
     print(f"-- the full stream:  avg {sum(scores) / len(scores):.1f}, {'DRIFT' if alarms else 'no drift'} --\n")

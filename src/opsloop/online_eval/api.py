@@ -184,9 +184,11 @@ def _summaries(rows: list[ScorerSums], *, start_ns: int, end_ns: int, bucket_ns:
 def _drift(database: Database, monitor: Monitor, *, start_ns: int, end_ns: int, now_ns: int) -> DriftState:
     watch = monitor.watch
     window: dict[str, tuple[int, float]] = {}
-    for scorer, floor in watch.floors.items():
+    for scorer, floor in {(name.partition("@")[0], s.floor) for name, s in watch.detector.strata.items()}:
         statement = evidence_statement(scorer=scorer, floor=floor, start_ns=start_ns, end_ns=end_ns)
-        window.update({name: (n, evidence) for name, n, evidence in database.rows(statement)})
+        for name, n, evidence in database.rows(statement):
+            if name in watch.detector.strata and watch.detector.strata[name].floor == floor:
+                window[name] = (n, evidence)
     strata = [
         StratumState(
             stratum=name,

@@ -9,14 +9,19 @@ from __future__ import annotations
 import threading
 from typing import Final
 
+import msgspec
+
+from opsloop.filter import equals
 from opsloop.online_eval.sql import newest_scores_statement, scores_after_statement, to_score_rows
 from opsloop.online_eval.watch import Watch, observe, watch_for
 from opsloop.settings import EvalSettings
 from opsloop.stream import Database
 from opsloop.verdict import Reading
 
-__all__ = ["Monitor"]
+__all__ = ["FLOOR_GAUGE", "Monitor"]
 
+FLOOR_GAUGE: Final = "quality_floor"
+"""The name of the gauge event that keeps a learned floor."""
 HISTORY_SCORES: Final = 200_000
 OLDEST_NS: Final = 8 * 86_400 * 10**9
 """Scores of answers older than this are not looked for while running; it keeps each look short."""
@@ -42,6 +47,7 @@ class Monitor:
         """Take new scores in; return the readings at which the verdict changed, in order, none for the history."""
         with self._lock:
             if self._sequence is None:
+                self._watch = msgspec.structs.replace(self._watch, learned=self._learned())
                 rows = self._database.rows(newest_scores_statement(HISTORY_SCORES))[::-1]
             else:
                 start_ns = max(0, now_ns - OLDEST_NS)
@@ -54,3 +60,10 @@ class Monitor:
             last = rows[-1][0] if rows else 0
             self._sequence = max(self._sequence or 0, last)
             return changes
+
+    def _learned(self) -> dict[str, float]:
+        """Read the floors that an earlier run learned."""
+        if self._settings.baseline == "declared":
+            return {}
+        stored = self._database.query(equals(event="gauge", name=FLOOR_GAUGE))
+        return {str(event.attributes["stratum"]): float(event.attributes["value"]) for event in stored}

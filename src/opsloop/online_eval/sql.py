@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from opsloop.event import Event
 from opsloop.filter import Statement
 from opsloop.online_eval.drift import BETS, bets
 from opsloop.online_eval.estimate import Sums
@@ -20,6 +21,7 @@ __all__ = [
     "Pending",
     "ScorerSums",
     "WorstScore",
+    "answer_events_statement",
     "coverage_statement",
     "evidence_statement",
     "newest_scores_statement",
@@ -27,6 +29,7 @@ __all__ = [
     "scores_after_statement",
     "sums_statement",
     "to_coverage",
+    "to_events",
     "to_pending",
     "to_score_rows",
     "to_sums",
@@ -35,6 +38,7 @@ __all__ = [
 ]
 
 ANSWER_KINDS: Final = ("request", "llm", "retrieve")
+_ANSWER_FIELDS: Final = ("ts_ns", "event", "service", "request_id", "tenant", "route", "model")
 LONGEST_REQUEST_NS: Final = 3600 * 10**9
 """A request that ran longer than an hour is not looked for: times in the table are starts, and reading is bounded."""
 _DOMAIN_SQL: Final = DOMAIN.replace("\0", r"\0")
@@ -119,6 +123,26 @@ def pending_statement(*, start_ns: int, end_ns: int, rate: float, marker: str, m
 def to_pending(rows: Sequence[tuple[Any, ...]]) -> list[Pending]:
     """Read the rows of :func:`pending_statement`."""
     return [Pending(*row) for row in rows]
+
+
+def answer_events_statement(request_ids: Sequence[str], *, start_ns: int, end_ns: int) -> Statement:
+    """Select what :func:`opsloop.online_eval.answer.answers_from_events` reads of some requests' events."""
+    sql = f"""SELECT {", ".join(_ANSWER_FIELDS)}, attributes FROM events
+        PREWHERE request_id IN {{request_ids:Array(String)}} AND event IN {{kinds:Array(String)}}
+        WHERE {_WINDOW} ORDER BY ts_ns, sequence"""
+    parameters = {"request_ids": list(request_ids), "kinds": list(ANSWER_KINDS)}
+    return Statement(sql, {**parameters, "start_ns": start_ns, "end_ns": end_ns})
+
+
+def to_events(rows: Sequence[tuple[Any, ...]]) -> list[Event]:
+    """Read the rows of :func:`answer_events_statement`: events with the fields that an answer needs."""
+    return [
+        Event(
+            **dict(zip(_ANSWER_FIELDS, row[:-1], strict=True)),
+            attributes=msgspec.json.decode(row[-1]) if row[-1] else {},
+        )
+        for row in rows
+    ]
 
 
 def newest_scores_statement(most: int) -> Statement:

@@ -64,11 +64,15 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
     baseline: Literal["declared", "learned"] = "declared"
     references: dict[str, tuple[float, ...]] = {}
     """Scores of strata whose floor is still being learned."""
+    learned: dict[str, float] = {}
+    """What was learned once, by stratum; it stays, or a slow decline would become the new normal."""
     recent: dict[str, tuple[tuple[int, float], ...]] = {}
     """The latest (ts_ns, score) of each stratum."""
     drifts: dict[str, Drift] = {}
     last_ns: int | None = None
     """The latest answer seen; late ones do not set it back."""
+    changed_ns: int = 0
+    """Where the verdict changed last; changes have distinct times, and so distinct ids."""
 
     @property
     def verdict(self) -> Verdict:
@@ -115,7 +119,11 @@ def observe(watch: Watch, row: ScoreRow) -> tuple[Watch, Reading | None]:
         detector, decision = update(watch.detector, row.score, row.ts_ns, stratum=row.stratum)
         watch = msgspec.structs.replace(watch, detector=detector, drifts=_drifts(watch, decision, row.ts_ns))
     changed = watch.verdict is not before or (decision is not None and (decision.alarm or decision.cleared))
-    return watch, reading(watch) if changed else None
+    if not changed:
+        return watch, None
+    last_ns = max(last_ns, watch.changed_ns + 1)
+    watch = msgspec.structs.replace(watch, last_ns=last_ns, changed_ns=last_ns)
+    return watch, reading(watch)
 
 
 def reading(watch: Watch, *, now_ns: int | None = None) -> Reading:
@@ -141,19 +149,19 @@ def reading(watch: Watch, *, now_ns: int | None = None) -> Reading:
 
 def _begin(watch: Watch, row: ScoreRow) -> Watch:
     """Declare a stratum that was not seen before, at once or when its reference is complete."""
-    weight = 1 / len(watch.floors)
-    if watch.baseline == "declared":
-        detector = declare(watch.detector, row.stratum, floor=watch.floors[row.scorer], weight=weight)
+    declared, weight = watch.floors[row.scorer], 1 / len(watch.floors)
+    if watch.baseline == "declared" or row.stratum in watch.learned:
+        floor = declared if watch.baseline == "declared" else min(declared, watch.learned[row.stratum])
+        detector = declare(watch.detector, row.stratum, floor=floor, weight=weight)
         return msgspec.structs.replace(watch, detector=detector)
     reference = (*watch.references.get(row.stratum, ()), row.score)
     references = {**watch.references, row.stratum: reference}
     if len(reference) <= REFERENCE_SCORES:
         return msgspec.structs.replace(watch, references=references)
     del references[row.stratum]
-    learned = max(0.0, lower_bound(reference[:REFERENCE_SCORES]) - TOLERANCE)
-    floor = min(watch.floors[row.scorer], learned)
-    detector = declare(watch.detector, row.stratum, floor=floor, weight=weight)
-    return msgspec.structs.replace(watch, detector=detector, references=references)
+    floor = max(0.0, lower_bound(reference[:REFERENCE_SCORES]) - TOLERANCE)
+    learned = {**watch.learned, row.stratum: floor}
+    return _begin(msgspec.structs.replace(watch, references=references, learned=learned), row)
 
 
 def _drifts(watch: Watch, decision: Decision, ts_ns: int) -> dict[str, Drift]:

@@ -14,13 +14,13 @@ from typing import Final
 from opsloop.clock import NANOSECONDS, Clock
 from opsloop.errors import ConfigError
 from opsloop.event import Event
-from opsloop.filter import And, Compare, Op, Or, equals
+from opsloop.filter import equals
 from opsloop.online_eval.answer import Answer, answers_from_events
 from opsloop.online_eval.judge import Judge
-from opsloop.online_eval.monitor import Monitor
+from opsloop.online_eval.monitor import FLOOR_GAUGE, Monitor
 from opsloop.online_eval.sample import priority_sample
 from opsloop.online_eval.scorers import Score, Scorer, scorers_named
-from opsloop.online_eval.sql import ANSWER_KINDS, Pending, pending_statement, to_pending
+from opsloop.online_eval.sql import Pending, answer_events_statement, pending_statement, to_events, to_pending
 from opsloop.online_eval.watch import reading, stratum_name
 from opsloop.settings import JudgeSettings, Settings, environment
 from opsloop.stream import Database
@@ -68,6 +68,7 @@ class EvalWorker:
         self._cursor_ns: int | None = None
         self._verdict: Verdict | None = None
         self._start_ns = 0
+        self._kept_floors: set[str] = set()
 
     def tick(self) -> list[Reading]:
         """Score what waits, write the scores and any change of the drift verdict; return the drift reading."""
@@ -77,6 +78,7 @@ class EvalWorker:
         self._score_waiting(now_ns)
         for change in self._monitor.refresh(now_ns):
             self._report(change)
+        self._keep_floors()
         current = reading(self._monitor.watch, now_ns=now_ns)
         if current.verdict is not (self._verdict or Verdict.NO_DATA):
             self._report(current)
@@ -85,7 +87,8 @@ class EvalWorker:
     def _begin(self, now_ns: int) -> None:
         """Derive from the stream how far an earlier worker came and what it said last."""
         self._monitor.refresh(now_ns)
-        scored = self._database.query(equals(event="score"), limit=1, newest_first=True)
+        ours = equals(event="score", scorer=self._scorers[0].name) if self._scorers else equals(event="score")
+        scored = self._database.query(ours, limit=1, newest_first=True)
         oldest_ns = max(0, now_ns - self._backfill_ns)
         self._cursor_ns = max(oldest_ns, scored[0].ts_ns) if scored else oldest_ns
         self._start_ns = 0 if scored else oldest_ns
@@ -127,14 +130,27 @@ class EvalWorker:
 
     def _answers(self, waiting: list[Pending]) -> list[Answer]:
         """Read the events of some requests and put their answers together."""
-        ids = tuple(Compare("request_id", Op.EQ, found.request_id) for found in waiting)
-        kinds = Or(tuple(Compare("event", Op.EQ, kind) for kind in ANSWER_KINDS))
-        events = self._database.query(
-            And((kinds, Or(ids))),
+        statement = answer_events_statement(
+            [found.request_id for found in waiting],
             start_ns=min(found.ts_ns for found in waiting) - SLACK_NS,
             end_ns=max(found.finished_ns for found in waiting) + SLACK_NS,
         )
-        return answers_from_events(events)
+        return answers_from_events(to_events(self._database.rows(statement)))
+
+    def _keep_floors(self) -> None:
+        """Store the floors that were learned just now, so that they outlive this process."""
+        watch = self._monitor.watch
+        self._database.append(
+            Event(
+                ts_ns=watch.last_ns or 0,
+                event="gauge",
+                event_id=f"{FLOOR_GAUGE}:{stratum}",
+                attributes={"name": FLOOR_GAUGE, "value": floor, "unit": "score", "stratum": stratum},
+            )
+            for stratum, floor in watch.learned.items()
+            if stratum not in self._kept_floors
+        )
+        self._kept_floors.update(watch.learned)
 
     def _report(self, change: Reading) -> None:
         self._database.append([reading_event(change)])

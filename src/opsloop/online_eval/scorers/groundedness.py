@@ -6,6 +6,8 @@ The mean of three overlaps, untrained::
     bi    share of the answer's word pairs that are word pairs of a passage
     best  mean over the answer's sentences of the best passage sentence's share of its content words
 
+Citation marks such as ``[2]`` are no wording and are passed over.
+
 On public sets of human-labelled answers the mean ranks faithful over unfaithful with AUC .92-.96 (dialogue on given
 knowledge), .80 (near-extractive summaries) and .64-.65 (abstractive or adversarial). It sees lost support, not a wrong
 meaning in the same words, and it was measured on English only.
@@ -13,6 +15,7 @@ meaning in the same words, and it was measured on English only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
@@ -27,6 +30,7 @@ __all__ = ["GROUNDEDNESS", "Overlap", "SentenceSupport", "groundedness", "overla
 
 SUPPORTED: Final = 0.5
 """A sentence with less than this share of its content words in one passage sentence is shown as ungrounded."""
+_MARK: Final = re.compile(r"\[[0-9]{1,3}(?:[,;] ?[0-9]{1,3})*\]")
 MAX_CHARACTERS: Final = 200_000
 """Longer texts are unscored: comparing sentences pairwise has to stay bounded."""
 
@@ -74,6 +78,10 @@ def _share(items: Sequence[object], known: frozenset[object] | set[object]) -> f
     return sum(item in known for item in items) / len(items) if items else None
 
 
+def _uncited(text: str) -> str:
+    return _MARK.sub(" ", text)
+
+
 def overlap(answer: str, contexts: Sequence[str]) -> Overlap:
     """Return the three overlaps of an answer with its passages.
 
@@ -81,7 +89,7 @@ def overlap(answer: str, contexts: Sequence[str]) -> Overlap:
     Overlap(uni=1.0, bi=0.6666666666666666, best=1.0)
     """
     passages = [_passage(context) for context in contexts]
-    tokens = words(answer)
+    tokens = words(_uncited(answer))
     support = [part.support for part in sentence_support(answer, contexts) if part.support is not None]
     return Overlap(
         uni=_share(content_stems(tokens), {stem for passage in passages for stem in passage.stems}),
@@ -99,7 +107,7 @@ def sentence_support(answer: str, contexts: Sequence[str]) -> list[SentenceSuppo
     candidates = [part for context in contexts for part in _passage(context).sentences]
     found = []
     for sentence in sentences(answer):
-        stems = content_stems(words(sentence.text))
+        stems = content_stems(words(_uncited(sentence.text)))
         hits = max((sum(stem in part for stem in stems) for part in candidates), default=0)
         support = hits / len(stems) if stems else None
         grounded = None if support is None else support >= SUPPORTED

@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from opsloop.online_eval.answer import Answer
-from opsloop.online_eval.scorers.score import Judgement, Score, scored
+from opsloop.online_eval.scorers.score import Judgement, Score, scored, unscored
 from opsloop.online_eval.text import words
 
 __all__ = ["LENGTH", "length"]
@@ -28,9 +28,9 @@ _OPEN_WORDS: Final = frozenset(_OPEN.split())
 
 
 def length(answer: Answer, text: str) -> Score:
-    """Score 1 for a whole answer, 0 for an empty, filtered or cut one."""
+    """Score 1 for a whole answer, 0 for an empty or cut one; one that a content filter stopped is unscored."""
     if answer.finish_reason in FILTER_REASONS:
-        return scored(0.0, "filtered", f"the model stopped with {answer.finish_reason}")
+        return unscored(f"the model stopped with {answer.finish_reason}")
     if not text.strip():
         return scored(0.0, "empty", "the answer is empty")
     if _PLACEHOLDER.fullmatch(text):
