@@ -18,14 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Document", "dump_document", "read_document"]
 
+QUOTE_IT: Final = "in braces, quote a text that holds , : ? or a bracket"
 MAX_DEPTH: Final = 32
 MAX_PARTS: Final = 100_000
 _PATH: Final = re.compile(r"(?P<what>.*) - at `(?P<path>\$[^`]*)`")
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`")
-_TAGS: Final = frozenset(
-    f"tag:yaml.org,2002:{kind}"
-    for kind in ["map", "seq", "str", "int", "float", "bool", "null", "timestamp", "value", "merge"]
-)
+_KINDS: Final = ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "value", "merge")
+_TAGS: Final = frozenset(f"tag:yaml.org,2002:{kind}" for kind in _KINDS)
 _BOOLEANS: Final = {"true": True, "false": False}
 
 
@@ -64,7 +63,7 @@ def read_document(text: str, *, name: str) -> Document:
     except yaml.YAMLError as cause:
         mark = getattr(cause, "problem_mark", None)
         line = mark.line + 1 if mark else 1
-        raise ConfigError(f"{name}:{line}: not YAML: {getattr(cause, 'problem', cause)}", fix="mend it") from cause
+        raise ConfigError(f"{name}:{line}: not YAML: {getattr(cause, 'problem', cause)}", fix=QUOTE_IT) from cause
     lines: dict[str, int] = {}
     value = _build(node, "$", name, lines, 0) if node is not None else None
     if not isinstance(value, dict):

@@ -160,8 +160,6 @@ class Guard(_Strict, frozen=True, kw_only=True, rename={"format": "schema"}):
     review_by: str = ""
     """When someone should look at it again; nothing is ever deleted by a date."""
     provenance: Provenance = Provenance()
-    frozen: str = ""
-    """A cassette of recorded model and tool answers, relative to the guard's file."""
     invariant: Invariant | None = None
     proof: Proof = Proof()
     run: GuardRun = GuardRun()

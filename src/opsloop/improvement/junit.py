@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from xml.sax.saxutils import escape, quoteattr
 
 from opsloop.improvement.gate import GateReport, GuardResult
 
 __all__ = ["junit_xml"]
 
 _NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_ENTITIES: Final = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\n": "&#10;", "\t": "&#9;", "\r": "&#13;"}
+)
 _ELEMENTS: Final = {"fail": "failure", "error": "error", "inconclusive": "skipped", "skipped": "skipped"}
 
 
@@ -49,14 +51,15 @@ def _case(result: GuardResult, *, strict: bool) -> str:
     if element == "skipped":
         lines.append(f"<skipped message={_attribute(result.reason)}/>")
     elif element:
-        lines.append(f"<{element} message={_attribute(result.reason)}>{escape(_clean(result.path))}</{element}>")
+        lines.append(f"<{element} message={_attribute(result.reason)}>{_escaped(result.path)}</{element}>")
     lines.append("</testcase>")
     return "\n".join(lines)
 
 
-def _clean(text: str) -> str:
-    return _NOT_XML.sub("\ufffd", text)
+def _escaped(text: str) -> str:
+    """Return a text as XML shows it, in an element or in double quotes; what XML cannot hold is replaced."""
+    return _NOT_XML.sub("\ufffd", text).translate(_ENTITIES)
 
 
 def _attribute(text: str) -> str:
-    return quoteattr(_clean(text), {"\n": "&#10;", "\t": "&#9;", "\r": "&#13;"})
+    return f'"{_escaped(text)}"'

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -79,35 +79,25 @@ class GuardItem(pytest.Item):
             target = load_target(named) if named else None
             result = run_guard(self.guard, mode=self.config.getoption("--guard-mode"), target=target)
         except ConfigError as cause:
-            raise pytest.UsageError(str(cause)) from cause
+            self._fail(str(cause))
         for name in ("verdict", "mode", "n", "passes", "fingerprint"):
             self.user_properties.append((name, str(getattr(result, name))))
         self.result = result
         strict = self.config.getoption("--guard-strict")
         if result.verdict == "error" or (strict and result.verdict == "inconclusive"):
-            raise _NotEvaluatedError(result.reason)
+            self._fail(result.reason)
         if result.verdict in {"skipped", "inconclusive"}:
             pytest.skip(f"{result.verdict}: {result.reason}")
 
     def runtest(self) -> None:
         """Fail on a confirmed regression."""
         if self.result is not None and self.result.verdict == "fail":
-            raise _RegressionError(f"{self.result.passes} of {self.result.n} passed: {self.result.reason}")
+            self._fail(f"{self.result.passes} of {self.result.n} passed: {self.result.reason}")
 
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """Show the reason alone: the traceback would be ours."""
-        if isinstance(excinfo.value, _RegressionError | _NotEvaluatedError | pytest.UsageError):
-            return f"{self.guard.id} ({self.guard.title or self.guard.problem}): {excinfo.value}"
-        return super().repr_failure(excinfo, style)
+    def _fail(self, reason: str) -> NoReturn:
+        """Fail with the reason alone: a traceback would be ours."""
+        pytest.fail(f"{self.guard.id} ({self.guard.title or self.guard.problem}): {reason}", pytrace=False)
 
     def reportinfo(self) -> tuple[Path, int, str]:
         """Name the test by its guard and problem, whatever its position."""
         return self.path, 0, f"{self.guard.problem}/{self.guard.id}"
-
-
-class _RegressionError(Exception):
-    """The failure is back."""
-
-
-class _NotEvaluatedError(Exception):
-    """No verdict could be reached."""
