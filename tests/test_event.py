@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 from hypothesis import given
-from tests.strategies import attributes, events
 
 from opsloop.errors import EventError
 from opsloop.event import FIELDS, Event, decode_event, encode_event, event_from_mapping, flatten
+from tests.strategies import attributes, events
 
 
 @given(event=events)

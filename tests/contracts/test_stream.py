@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.strategies import events, filters
 
 from opsloop.errors import FilterError
 from opsloop.event import Event
 from opsloop.filter import ALL, Compare, Op, Statement, compile_filter, equals, matches
 from opsloop.stream import MemoryStream
+from tests.strategies import events, filters
 
 START = 1_767_600_000_000_000_000
 

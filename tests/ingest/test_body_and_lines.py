@@ -8,12 +8,12 @@ import zlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.strategies import events
 
 from opsloop.errors import PayloadError
 from opsloop.event import Event, encode_event
 from opsloop.ingest import Batch, accept, decompress, read_json_lines
 from opsloop.ingest.body import TooLargeError
+from tests.strategies import events
 
 NOW = 1_767_600_000_000_000_000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -54,7 +54,7 @@ def ingest(
     return 1 if total["rejected"] else 0
 
 
-def _send(api: Api, lines: bytes, first_line: int) -> dict[str, object] | dict[str, int]:
+def _send(api: Api, lines: bytes, first_line: int) -> dict[str, Any]:
     """Send one batch; a batch of which no line can be read is counted like any other bad lines."""
     try:
         return api.send(lines, first_line=first_line)

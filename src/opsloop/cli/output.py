@@ -14,7 +14,19 @@ from rich.text import Text
 from opsloop.clock import utc
 from opsloop.errors import FilterError, OpsloopError, StoreError
 
-__all__ = ["SHAPES", "console", "count", "exit_code", "failure", "moment", "percent", "seconds", "show_json", "table"]
+__all__ = [
+    "EXIT_WRONG",
+    "SHAPES",
+    "console",
+    "count",
+    "exit_code",
+    "failure",
+    "moment",
+    "percent",
+    "seconds",
+    "show_json",
+    "table",
+]
 
 SHAPES = {"OK": "●", "BREACH": "◆", "NO_DATA": "○", "INSUFFICIENT": "◌"}
 """A verdict by shape as well as by colour: ● ok, ◆ breach, ○ no data, ◌ too few samples."""
@@ -91,6 +103,4 @@ def count(number: float | None) -> str:
 
 def moment(ts_ns: int) -> str:
     """Return a time as UTC to the second, as every page shows it."""
-
-
     return utc(ts_ns)[:19].replace("T", " ")

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from opsloop.cli.options import Place
-from opsloop.server import Runtime, serve
-from opsloop.sim import SupportBot
+from opsloop.server import Runtime, instants, rehearse, serve
+from opsloop.settings import Settings
+from opsloop.sim import SupportBot, history
 
 __all__ = ["up"]
 
 DEMO_STORE = ".opsloop-demo"
+DEMO_RATE_PER_MINUTE = 20.0
+DEMO_SAMPLE_RATE = 0.2
+"""Of the history; what comes live is scored as the settings say."""
 
 
 def up(
@@ -25,7 +31,7 @@ def up(
     port: Annotated[int | None, Parameter(help="Port; 4318 by default, 0 takes a free one.")] = None,
     demo: Annotated[bool, Parameter(help="Add the simulated support bot.", negative=())] = False,
     days: Annotated[float, Parameter(help="With --demo: days of history to fill in first.")] = 3.0,
-    seed: Annotated[int, Parameter(help="With --demo: the simulated world to run.")] = 0,
+    seed: Annotated[int, Parameter(help="With --demo: which simulated world to run.")] = 0,
     place: Place | None = None,
 ) -> int:
     """Start everything on one port: OTLP/HTTP in, the API, live pages, metrics and health.
@@ -43,13 +49,66 @@ def up(
     if demo and not chosen.store:
         changes["store"] = DEMO_STORE
     settings = msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, **changes))
-    screen = Console(stderr=True, highlight=False)
+    screen = Console(stderr=True, highlight=False, soft_wrap=True)
 
-    def ready(url: str, _: Runtime) -> None:
-        screen.print(f"opsloop is up at [bold]{url}[/]   store: {settings.server.store}")
-        screen.print("  send    OTEL_EXPORTER_OTLP_ENDPOINT=" + url + "  (traces and logs, protobuf or JSON)")
-        screen.print("  ask     opsloop logs 'event:tool error:true' · opsloop dashboard · opsloop alert")
-        screen.print("  stop    Ctrl-C")
+    def ready(url: str) -> None:
+        screen.print(f"opsloop is up at {url} and keeps its events in {settings.server.store}")
+        screen.print(f"  send   OTEL_EXPORTER_OTLP_ENDPOINT={url}   (traces and logs)")
+        screen.print("  ask    opsloop logs 'event:tool error:true' · opsloop dashboard · opsloop alert")
+        screen.print("  stop   Ctrl-C")
 
+    if demo:
+        settings = _demo_settings(settings)
     serve(settings, ready=ready, background=_demo(screen, days, seed) if demo else None)
     return 0
+
+
+def _demo_settings(settings: Settings) -> Settings:
+    """Return the settings with notices going into the demo's own folder, wherever they would go otherwise."""
+    folder = Path(settings.server.store) if "://" not in settings.server.store else Path()
+    receivers = tuple(
+        msgspec.structs.replace(receiver, kind="file", path=str(folder / "notices.jsonl"))
+        for receiver in settings.receiver
+    )
+    return msgspec.structs.replace(settings, receiver=receivers)
+
+
+def _demo(screen: Console, days: float, seed: int) -> Callable[[Runtime, threading.Event], None]:
+    """Return what runs beside the server: fill in the history, judge it as if we had been there, go on live."""
+
+    def beside(runtime: Runtime, stop: threading.Event) -> None:
+        now_ns = runtime.clock.now_ns()
+        scenario = history(days, now_ns)
+        bot = SupportBot(
+            start_ns=scenario.start_ns,
+            seed=seed,
+            rate_per_minute=DEMO_RATE_PER_MINUTE,
+            faults=scenario.faults,
+            deploys=scenario.deploys,
+        )
+        columns = (TextColumn("  {task.description:<34}"), BarColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=screen, transient=True) as bars:
+            filling = bars.add_task(f"filling in {days:g} days of history", total=1.0)
+            bot.backfill(
+                runtime.database,
+                end_ns=now_ns,
+                days=days,
+                progress=lambda _, share: bars.update(filling, completed=share),
+            )
+            runtime.live.tick(now_ns)
+            busy = [(fault.start_ns, fault.end_ns) for fault in scenario.faults if fault.start_ns < now_ns]
+            moments = instants(scenario.start_ns, now_ns, busy)
+            judging = bars.add_task("judging it as if we had been there", total=len(moments))
+            sampled = msgspec.structs.replace(runtime.settings.eval, sample_rate=DEMO_SAMPLE_RATE)
+            rehearse(
+                runtime.database,
+                msgspec.structs.replace(runtime.settings, eval=sampled),
+                moments,
+                stopped=stop.is_set,
+                progress=lambda turns: bars.update(judging, completed=turns),
+            )
+        runtime.start()
+        screen.print("  the simulated bot is live; in five minutes it will have an outage")
+        bot.live(runtime.database, runtime.clock, stop, since_ns=now_ns)
+
+    return beside

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from opsloop.server.app import build_app
 from opsloop.server.catalogue import all_endpoints
+from opsloop.server.rehearsal import instants, rehearse
 from opsloop.server.run import serve
 from opsloop.server.runtime import Runtime
 
-__all__ = ["Runtime", "all_endpoints", "build_app", "serve"]
+__all__ = ["Runtime", "all_endpoints", "build_app", "instants", "rehearse", "serve"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -90,11 +91,7 @@ def _operation_routes(runtime: Runtime, gate: Gatekeeper, endpoints: Sequence[En
         return runtime.live.response()
 
     async def health(_: Request) -> Response:
-        failing = dict(runtime.workers.failures)
-        state = {"status": "degraded" if failing else "ok", "worker_failures": failing}
-        if failing:
-            state["last_failure"] = runtime.workers.last_failure
-        return json_response({**state, "turns": runtime.workers.turns, "waiting_rows": runtime.commits.waiting_rows})
+        return json_response(_health(runtime))
 
     async def metrics(_: Request) -> Response:
         return PlainTextResponse(exposition(runtime), media_type="text/plain; version=0.0.4")
@@ -108,6 +105,19 @@ def _operation_routes(runtime: Runtime, gate: Gatekeeper, endpoints: Sequence[En
         Route("/metrics", _guarded(metrics, gate, "read")),
         Route("/api/openapi.json", _guarded(openapi, gate, "read")),
     ]
+
+
+def _health(runtime: Runtime) -> dict[str, Any]:
+    """Return how the server is: degraded once a worker has failed, with what the last failure was."""
+    workers = runtime.workers
+    failures = dict(workers.failures) if workers else {}
+    state = {
+        "status": "degraded" if failures else "ok",
+        "turns": workers.turns if workers else 0,
+        "waiting_rows": runtime.commits.waiting_rows,
+        "worker_failures": failures,
+    }
+    return {**state, "last_failure": workers.last_failure} if workers and failures else state
 
 
 async def _unknown_path(request: Request) -> Response:

@@ -13,6 +13,8 @@ __all__ = ["exposition"]
 def exposition(runtime: Runtime) -> str:
     """Return the counters and gauges of a running server."""
     commits = runtime.commits
+    turns = runtime.workers.turns if runtime.workers else 0
+    failures = runtime.workers.failures if runtime.workers else {}
     samples = [
         (
             "opsloop_events_accepted_total",
@@ -30,7 +32,7 @@ def exposition(runtime: Runtime) -> str:
         ("opsloop_commits_total", "counter", "Group commits.", commits.commits),
         ("opsloop_commits_failed_total", "counter", "Group commits that failed.", commits.failed_commits),
         ("opsloop_commit_waiting_rows", "gauge", "Rows that wait for their commit.", commits.waiting_rows),
-        ("opsloop_evaluations_total", "counter", "Turns of the background evaluation.", runtime.workers.turns),
+        ("opsloop_evaluations_total", "counter", "Turns of the background evaluation.", turns),
         ("opsloop_live_tabs", "gauge", "Open live streams.", runtime.live.tabs),
     ]
     lines = []
@@ -40,7 +42,5 @@ def exposition(runtime: Runtime) -> str:
         "# HELP opsloop_worker_failures_total Failed turns by room.",
         "# TYPE opsloop_worker_failures_total counter",
     ]
-    lines += [
-        f'opsloop_worker_failures_total{{room="{room}"}} {n}' for room, n in sorted(runtime.workers.failures.items())
-    ]
+    lines += [f'opsloop_worker_failures_total{{room="{room}"}} {n}' for room, n in sorted(failures.items())]
     return "\n".join(lines) + "\n"

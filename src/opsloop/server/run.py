@@ -37,13 +37,14 @@ def bind(host: str, port: int) -> socket.socket:
 def serve(
     settings: Settings,
     *,
-    ready: Callable[[str, Runtime], None] | None = None,
+    ready: Callable[[str], None] | None = None,
     background: Callable[[Runtime, threading.Event], None] | None = None,
 ) -> None:
     """Open the store, listen, and serve until SIGINT or SIGTERM.
 
-    ``ready(url, runtime)`` is called once the port answers; ``background(runtime, stop)`` runs beside the server, as
-    the simulated bot of ``--demo`` does. On a signal no new request is taken, what was taken is committed.
+    ``ready(url)`` is called once the port answers; ``background(runtime, stop)`` runs beside the server, as the
+    simulated bot of ``--demo`` does, and has to start the runtime's evaluation itself. On a signal no new request is
+    taken, and what was taken is committed.
     """
     gate = Gatekeeper(environment(), host=settings.server.host)
     listener = bind(settings.server.host, settings.server.port)
@@ -71,14 +72,15 @@ def serve(
 def _started(
     runtime: Runtime,
     url: str,
-    ready: Callable[[str, Runtime], None] | None,
+    ready: Callable[[str], None] | None,
     background: Callable[[Runtime, threading.Event], None] | None,
 ) -> None:
-    runtime.start()
-    if background is not None:
+    if background is None:
+        runtime.start()
+    else:
         runtime.run_in_background("opsloop-beside", lambda stop: background(runtime, stop))
     if ready is not None:
-        ready(url, runtime)
+        ready(url)
 
 
 class _Server(uvicorn.Server):

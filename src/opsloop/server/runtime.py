@@ -38,13 +38,15 @@ class Runtime:
         self.counters: Counter[str] = Counter()
         self.last_rejection = ""
         self.live = Live()
-        self.workers = Workers(self.database, settings, self.clock)
+        self.workers: Workers | None = None
+        """There once :meth:`start` was called: the workers find their state in what is stored by then."""
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Evaluate every ``evaluate_seconds`` in the background."""
-        self.run_in_background("opsloop-evaluate", self._evaluate)
+        """Evaluate every ``evaluate_seconds`` in the background; raises :class:`ConfigError` for a wrong rule."""
+        workers = self.workers = Workers(self.database, self.settings, self.clock)
+        self.run_in_background("opsloop-evaluate", lambda stop: self._evaluate(workers, stop))
 
     def run_in_background(self, name: str, work: Callable[[threading.Event], None]) -> None:
         """Run ``work(stop)`` in a thread that is joined on closing; it has to return soon after ``stop`` is set."""
@@ -52,9 +54,9 @@ class Runtime:
         self._threads.append(thread)
         thread.start()
 
-    def _evaluate(self, stop: threading.Event) -> None:
+    def _evaluate(self, workers: Workers, stop: threading.Event) -> None:
         while not stop.wait(self.settings.server.evaluate_seconds):
-            self.workers.tick()
+            workers.tick()
             self.live.tick(self.clock.now_ns())
 
     def close(self) -> None:

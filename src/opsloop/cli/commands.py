@@ -1,0 +1,57 @@
+"""The table of commands, and what happens around each: errors in one line, exit codes that mean something."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App
+from cyclopts.exceptions import CycloptsError
+
+import opsloop
+from opsloop.cli import alert, guard, incident, limit
+from opsloop.cli.demo import demo
+from opsloop.cli.evaluate import evaluate
+from opsloop.cli.ingest import ingest
+from opsloop.cli.logs import logs
+from opsloop.cli.output import EXIT_WRONG, failure
+from opsloop.cli.signals import dashboard
+from opsloop.errors import OpsloopError
+
+__all__ = ["app", "run"]
+
+app = App(
+    name="opsloop",
+    help="Keep an LLM service in good order: find what broke, page once, keep it fixed.",
+    version=opsloop.__version__,
+    version_flags=["--version"],
+    result_action="return_value",
+)
+app.command("opsloop.cli.up:up", name="up")  # loads the server only when it is asked for
+app.command(demo)
+app.command(ingest)
+app.command(logs)
+app.command(dashboard)
+app.command(evaluate, name="eval")
+app.command(limit.app)
+app.command(alert.app)
+app.command(incident.app)
+app.command(guard.app)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code."""
+    try:
+        code = app(list(arguments), exit_on_error=False, print_error=True)
+    except CycloptsError:
+        return EXIT_WRONG
+    except OpsloopError as error:
+        return failure(error)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # whoever read our output has left, as `head` does; leave quietly, without a second failure at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code if isinstance(code, int) else 0

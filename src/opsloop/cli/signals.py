@@ -1,0 +1,123 @@
+"""``opsloop dashboard``: the four golden signals, the error budgets and their verdicts."""
+
+from __future__ import annotations
+
+import threading
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from opsloop.cli.client import Api, connect
+from opsloop.cli.options import Asking, Window
+from opsloop.cli.output import SHAPES, console, count, moment, percent, seconds, show_json, table
+
+__all__ = ["dashboard"]
+
+_COLOURS = {"OK": "green", "BREACH": "bold red", "NO_DATA": "dim", "INSUFFICIENT": "yellow"}
+
+
+def dashboard(
+    *,
+    watch: Annotated[bool, Parameter(help="Stay and refresh every few seconds.", negative=())] = False,
+    explain: Annotated[
+        str, Parameter(help="An objective or SLO: print its numbers so that you can recompute it.")
+    ] = "",
+    window: Window | None = None,
+    asking: Asking | None = None,
+) -> int:
+    """Show latency, traffic, errors, saturation, quality and SLO burn, each with its objective and verdict."""
+    options = asking or Asking()
+    arguments = (window or Window()).arguments()
+    with connect(options.settings(), url=options.url) as api:
+        if explain:
+            answer = api.call("/api/signals/explain", {"id": explain})
+            if options.json:
+                show_json(answer)
+            else:
+                print(answer["text"])
+        elif options.json:
+            show_json(api.call("/api/signals", arguments))
+        elif watch:
+            _watch(api, arguments)
+        else:
+            console().print(_screen(api.call("/api/signals", arguments)))
+    return 0
+
+
+def _watch(api: Api, arguments: dict[str, str | None]) -> None:
+    pause = threading.Event()
+    with Live(_screen(api.call("/api/signals", arguments)), console=console(), screen=True) as live:
+        try:
+            while not pause.wait(5.0):
+                live.update(_screen(api.call("/api/signals", arguments)))
+        except KeyboardInterrupt:
+            return
+
+
+def _screen(answer: dict[str, Any]) -> RenderableType:
+    totals = answer["totals"]
+    parts: list[RenderableType] = [
+        Text(answer["sentence"], style="bold"),
+        Text(f"{moment(answer['start_ns'])} to {moment(answer['end_ns'])} UTC", style="dim"),
+        Text(
+            f"{count(totals['requests'])} requests · {_rate(totals['requests_per_second'])} requests/s · "
+            f"{_rate(totals['tokens_per_second'])} tokens/s · {percent(totals['error_ratio'])} failed · "
+            f"{count(totals['rejected'])} rejected · p95 {seconds(totals['latency_us_p95'])}"
+        ),
+        Text(""),
+        table(("", "signal", "now", "objective", "n", "why"), map(_reading, answer["readings"]), right=("now", "n")),
+    ]
+    for slo in answer["slos"]:
+        parts += [Text(""), Text(f"{slo['id']}: {slo['sentence']}", style="bold")]
+        columns = ("", "severity", "windows", "burn", "pages at", "why")
+        parts.append(table(columns, map(_tier, slo["tiers"]), right=("burn", "pages at")))
+    return Group(*parts)
+
+
+def _reading(reading: dict[str, Any]) -> tuple[Any, ...]:
+    verdict = reading["verdict"]
+    return (
+        Text(SHAPES[verdict], style=_COLOURS[verdict]),
+        Text(reading["id"], style=_COLOURS[verdict] if verdict == "BREACH" else ""),
+        _value(reading["value"], reading["unit"]),
+        _value(reading["threshold"], reading["unit"]),
+        count(reading["n"]),
+        Text(f"{verdict}: {reading['reason']}", style="dim"),
+    )
+
+
+def _tier(tier: dict[str, Any]) -> tuple[Any, ...]:
+    verdict = tier["verdict"]
+    burn = tier["burn_long"]
+    return (
+        Text(SHAPES.get(verdict, "–"), style=_COLOURS.get(verdict, "dim")),
+        tier["severity"],
+        f"{_window(tier['long_seconds'])}/{_window(tier['short_seconds'])}",
+        None if burn is None else f"{burn:.2f}×",
+        f"{tier['factor']:g}×",
+        Text(tier["reason"], style="dim"),
+    )
+
+
+def _value(value: float | None, unit: str) -> str:
+    match unit:
+        case "us":
+            return seconds(value)
+        case "ratio":
+            return percent(value)
+        case _:
+            return "–" if value is None else f"{value:.3g} {unit}"
+
+
+def _rate(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.2f}"
+
+
+def _window(window_seconds: float) -> str:
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "m")):
+        if window_seconds >= size:
+            return f"{window_seconds / size:g}{unit}"
+    return f"{window_seconds:g}s"
