@@ -150,6 +150,17 @@ def test_a_composite_over_composites_pages():
     assert outcomes(["X0X0"], *rules) == ["ticket", "ticket", "page"]
 
 
+def test_a_reopened_episode_goes_on_counting_its_notices():
+    """Page, resolve and page again within reopen_seconds are notices 1, 2 and 3 of one episode and one key."""
+    rules, book, sent = load_rules(settings_of(alert(reopen_seconds=300.0))), Book(), []
+    for at, make in enumerate([breach, fine, breach]):
+        now = START + at * MINUTE
+        book, decisions = decide(rules, book, [make("latency", now), make("errors", now)], now)
+        sent.extend((n.number, n.status, n.episode) for one in decisions for n in one.notices)
+    episode = "2026-01-05T09:00:00.000Z"
+    assert sent == [(1, "firing", episode), (2, "resolved", episode), (3, "firing", episode)]
+
+
 def test_an_alert_is_told_again_after_its_repeat_interval():
     """Still firing after repeat_seconds: one repeat, in the same episode with the next number."""
     rules, book, sent = load_rules(settings_of(alert(repeat_seconds=600.0))), Book(), []

@@ -130,6 +130,21 @@ def test_retry_after_is_respected(memory, clock):
     assert len(transport.posts) == 2
 
 
+def test_an_alert_that_is_taken_out_while_it_fires_is_told_as_resolved(memory, clock):
+    """The next worker resolves it for that reason, under the same key, and forgets it."""
+    transport = Recorder()
+    worker_of(memory, clock, transport).tick(bad(clock))
+    clock.advance(seconds=15)
+    without = AlertWorker(memory, settings_of(receivers=(HOOK,)), clock, transport, environ={})
+    change, *_ = without.tick(bad(clock))
+    assert change.attributes["state"] == "resolved"
+    assert change.attributes["reason"] == "rule_changed: the alert was taken out of the configuration"
+    assert [post["status"] for _, _, post in transport.posts] == ["firing", "resolved"]
+    assert len({post["incident_key"] for _, _, post in transport.posts}) == 1
+    clock.advance(seconds=15)
+    assert AlertWorker(memory, settings_of(), clock, transport, environ={}).rules.rules == ()
+
+
 class KilledError(BaseException):
     """The process dies."""
 

@@ -7,7 +7,7 @@ same readings give the same pages on every run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -15,14 +15,14 @@ from opsloop.alerting.composite import leaves_of
 from opsloop.alerting.dispatch import Dispatch, dispatch
 from opsloop.alerting.explain import Explanation, Stage
 from opsloop.alerting.judge import Case, Memory, judge
-from opsloop.alerting.keys import keys_of
+from opsloop.alerting.keys import ReadingIndex, index_readings, keys_of
 from opsloop.alerting.lifecycle import Phase, Transition
 from opsloop.alerting.notice import Notice
 from opsloop.alerting.route import Entry, key_of
 from opsloop.alerting.rule import Rule, Rules
 from opsloop.verdict import Reading
 
-__all__ = ["Book", "Decision", "decide"]
+__all__ = ["Book", "Decision", "decide", "open_alerts"]
 
 
 class Book(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,14 +57,15 @@ def decide(rules: Rules, book: Book, readings: Sequence[Reading], now_ns: int) -
     """
     fresh = {at: reading for at, reading in book.readings.items() if now_ns - rules.hold_ns <= reading.window_end_ns}
     fresh |= {(reading.id, key_of(reading.labels)): reading for reading in readings}
+    indexed = index_readings(fresh.values())
     memories, entries = dict(book.memories), dict(book.entries)
     decisions: list[Decision] = []
     for rule in rules.rules:
         made = []
-        for labels in _labels(rule, rules, book, fresh.values()):
+        for labels in _labels(rule, rules, book, indexed):
             at = (rule.id, key_of(labels))
-            before = book.memories.get(at, Memory(labels=labels))
-            judged = judge(Case(rule, rules, before, fresh.values(), now_ns))
+            before = book.memories.get(at, Memory(labels=labels, severity=rule.severity))
+            judged = judge(Case(rule, rules, before, indexed, now_ns))
             memories[at] = judged.memory
             changed = judged.memory != before
             made.append(Decision(explanation=judged.explanation, memory=judged.memory, changed=changed))
@@ -76,12 +77,21 @@ def decide(rules: Rules, book: Book, readings: Sequence[Reading], now_ns: int) -
     return Book(memories=memories, entries=entries, readings=fresh), tuple(decisions)
 
 
-def _labels(rule: Rule, rules: Rules, book: Book, readings: Iterable[Reading]) -> list[dict[str, str]]:
+def open_alerts(book: Book) -> dict[str, str]:
+    """Return the alerts that are not over, by id, each with its severity as it was last told."""
+    return {name: memory.severity for (name, _), memory in sorted(book.memories.items()) if _open(memory)}
+
+
+def _open(memory: Memory) -> bool:
+    return memory.alert.phase is not Phase.INACTIVE or memory.suppressor.acted or memory.alert.flapping
+
+
+def _labels(rule: Rule, rules: Rules, book: Book, readings: ReadingIndex) -> list[dict[str, str]]:
     """Return the keys to judge: those with readings, and those that are not over yet though their data vanished."""
-    found = {key_of(labels): labels for labels in keys_of(leaves_of(rule.when, rules.composites), readings)}
+    leaves = leaves_of(rule.when, rules.composites)
+    found = {} if rule.retired else {key_of(labels): labels for labels in keys_of(leaves, readings)}
     for (name, key), memory in book.memories.items():
-        open_still = memory.alert.phase is not Phase.INACTIVE or memory.suppressor.acted or memory.alert.flapping
-        if name == rule.id and open_still:
+        if name == rule.id and _open(memory):
             found.setdefault(key, memory.labels)
     return [found[key] for key in sorted(found)]
 

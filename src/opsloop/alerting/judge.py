@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 import msgspec
 
@@ -10,7 +10,7 @@ from opsloop.alerting.composite import Context, Evaluation, Level, coincident, e
 from opsloop.alerting.datapoints import EXTRA_POINTS, m_of_n
 from opsloop.alerting.explain import Explanation, Stage
 from opsloop.alerting.expression import show
-from opsloop.alerting.keys import readings_of
+from opsloop.alerting.keys import ReadingIndex, readings_of
 from opsloop.alerting.lifecycle import AlertState, Phase, Transition, announced, step
 from opsloop.alerting.notice import title
 from opsloop.alerting.route import key_of
@@ -34,6 +34,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is remembered of one rule and key between evaluations."""
 
     labels: dict[str, str] = {}
+    severity: str = "page"
     alert: AlertState = AlertState()
     suppressor: SuppressorState = SuppressorState()
     verdict: Verdict | None = None
@@ -54,7 +55,7 @@ class Case(msgspec.Struct, frozen=True):
     rule: Rule
     rules: Rules
     memory: Memory
-    readings: Collection[Reading]
+    readings: ReadingIndex
     now_ns: int
 
     def context(self, ids: Iterable[str]) -> tuple[Context, tuple[int, int]]:
@@ -88,6 +89,8 @@ def judge(case: Case) -> Judgement:
     )
     verdict, points = _over_points(rule, evaluation.verdict, memory.points)
     alert, change = step(memory.alert, verdict, now_ns, timing=rule.timing, key=key_of(memory.labels))
+    if change is not None and rule.retired:
+        change = msgspec.structs.replace(change, reason="rule_changed: the alert was taken out of the configuration")
     firing, held = announced(alert, now_ns)
     suppressor, _ = suppress(
         memory.suppressor,
@@ -102,6 +105,7 @@ def judge(case: Case) -> Judgement:
     severe_by = evaluation.severe_by or (memory.severe_by if memory.severe_by in breaching else "")
     after = msgspec.structs.replace(
         memory,
+        severity=rule.severity,
         alert=alert,
         suppressor=suppressor,
         verdict=evaluation.verdict,

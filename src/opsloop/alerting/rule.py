@@ -20,7 +20,7 @@ from opsloop.clock import NANOSECONDS
 from opsloop.errors import ConfigError
 from opsloop.settings import AlertSettings, Settings
 
-__all__ = ["SLO_GROUPS", "Rule", "Rules", "load_rules", "read_rules"]
+__all__ = ["SLO_GROUPS", "Rule", "Rules", "load_rules", "read_rules", "with_retired"]
 
 SLO_GROUPS: Final[Mapping[str, str]] = {
     "availability": "errors",
@@ -48,6 +48,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     timing: Timing
     grouping: Grouping
     receivers: tuple[str, ...]
+    retired: bool = False
+    """Taken out of the configuration while it was firing: kept until it is told as resolved."""
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +102,26 @@ def read_rules(tables: Sequence[object], settings: Settings, *, groups: Mapping[
     except msgspec.ValidationError as cause:
         raise ConfigError(f"[[alert]]: {cause}", fix="see docs/settings.md for every setting of an alert") from cause
     return load_rules(msgspec.structs.replace(settings, alert=alerts), groups=groups)
+
+
+def with_retired(rules: Rules, open_alerts: Mapping[str, str], *, receivers: tuple[str, ...]) -> Rules:
+    """Add a rule that never holds for each open alert (id: severity) that is configured no more, so that it ends.
+
+    >>> rules = load_rules(Settings())
+    >>> [rule.id for rule in with_retired(rules, {"gone": "page"}, receivers=()).rules]
+    ['service-unhealthy', 'gone']
+    """
+    known = {rule.id for rule in rules.rules}
+    never = [
+        msgspec.structs.replace(
+            _rule(AlertSettings(id=name, when="FALSE", clear_for_seconds=0), 0, receivers),
+            severity=severity,
+            retired=True,
+        )
+        for name, severity in open_alerts.items()
+        if name not in known
+    ]
+    return msgspec.structs.replace(rules, rules=(*rules.rules, *never))
 
 
 def _rule(alert: AlertSettings, interval_ns: int, receivers: tuple[str, ...]) -> Rule:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from opsloop.alerting.decide import Decision, decide
+from opsloop.alerting.decide import Decision, decide, open_alerts
 from opsloop.alerting.ledger import decision_events, notice_event, restore
 from opsloop.alerting.notice import Notice
 from opsloop.alerting.notify.delivery import HttpTransport, Outcome, Transport, attempt
 from opsloop.alerting.outbox import Waiting, outbox, split_replaced
-from opsloop.alerting.rule import Rules, load_rules
+from opsloop.alerting.rule import Rules, load_rules, with_retired
 from opsloop.clock import Clock
 from opsloop.event import Event
 from opsloop.filter import equals
@@ -41,8 +41,8 @@ class AlertWorker:
     ) -> None:
         """Load the rules and rebuild the state from the stored ``alert`` events.
 
-        ``groups`` adds signals by id that :func:`load_rules` does not know from the settings. Raises :class:`ConfigError` for
-        a wrong rule.
+        ``groups`` adds signals by id that :func:`load_rules` does not know from the settings. Raises
+        :class:`ConfigError` for a wrong rule.
         """
         self.rules: Rules = load_rules(settings, groups=groups)
         self._database = database
@@ -52,6 +52,7 @@ class AlertWorker:
         self._receivers: dict[str, ReceiverSettings] = {receiver.id: receiver for receiver in settings.receiver}
         stored = database.query(equals(event="alert"))
         self._book = restore(stored)
+        self.rules = with_retired(self.rules, open_alerts(self._book), receivers=tuple(self._receivers))
         self._outbox = outbox(stored)
         self._last_ns = max((event.ts_ns for event in stored), default=-1)
         self.decisions: tuple[Decision, ...] = ()
