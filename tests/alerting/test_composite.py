@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import permutations
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from opsloop.alerting.composite import Context, Level, coincident, evaluate, groups_of, level, truth
@@ -41,6 +41,7 @@ def test_at_least_has_three_results(health, expected):
     assert truth(parse(f"AT_LEAST(2, BREACH, ({', '.join(NAMES)}))"), letters(health)) is expected
 
 
+@settings(deadline=None)
 @given(health=healths, names=st.lists(st.sampled_from(NAMES), min_size=2, max_size=5, unique=True))
 def test_and_and_or_are_the_ends_of_at_least(health, names):
     """Over distinct groups, none INSUFFICIENT: AND equals AT_LEAST(n), OR equals AT_LEAST(1)."""
@@ -50,6 +51,7 @@ def test_and_and_or_are_the_ends_of_at_least(health, names):
     assert truth(Or(tests), given_) == truth(AtLeast(1, Verdict.BREACH, tuple(names)), given_)
 
 
+@settings(deadline=None)
 @given(health=healths, m=st.integers(1, 5), repeats=st.lists(st.sampled_from(NAMES), min_size=1, max_size=9))
 def test_at_least_counts_distinct_groups(health, m, repeats):
     """The votes are the number of distinct groups in breach: the definition, however often an id is repeated."""
@@ -115,6 +117,7 @@ monotone = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(expression=monotone, health=healths, extra=names)
 def test_one_more_breach_never_unpages(expression, health, extra):
     """Without NOT and OK, turning one more child to BREACH keeps a true formula true."""
@@ -123,6 +126,7 @@ def test_one_more_breach_never_unpages(expression, health, extra):
         assert truth(expression, after) is True
 
 
+@settings(deadline=None)
 @given(expression=monotone, health=healths, lost=names)
 def test_no_data_never_pages(expression, health, lost):
     """Taking a child's data away never makes a formula over breaches true."""
@@ -130,6 +134,7 @@ def test_no_data_never_pages(expression, health, lost):
         assert not truth(expression, context({**health, lost: Verdict.NO_DATA}))
 
 
+@settings(deadline=None)
 @given(expression=votes, health=healths, lost=names, severe=st.sets(names))
 def test_no_data_never_raises_severity(expression, health, lost, severe):
     """Taking a child's data away leaves the severity of a vote as it was, or lowers it."""
@@ -138,6 +143,7 @@ def test_no_data_never_raises_severity(expression, health, lost, severe):
     assert (after or 0) <= (before or 0)
 
 
+@settings(deadline=None)
 @given(expression=any_expressions, health=healths)
 def test_every_formula_has_one_of_three_truths(expression, health):
     """Any tree over any readings is true, false or unknown, and its evaluation agrees with it."""
@@ -213,6 +219,7 @@ def test_the_shared_window_is_the_stretch_that_all_votes_cover():
     assert window == (now - 60 * SECOND, now - 5 * SECOND)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-40, 5), st.integers(1, 50), st.booleans()), max_size=6))
 def test_all_votes_share_time(ends):
     """Whatever is handed in, the breaches that join all cover the shared window, and none is from the future."""

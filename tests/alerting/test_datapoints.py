@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opsloop.alerting.datapoints import m_of_n
@@ -42,6 +42,7 @@ def test_a_breach_that_only_began_is_not_yet_an_alarm():
     assert m_of_n([None, None, None, None, True], m=3, n=3, missing="missing") is not Verdict.BREACH
 
 
+@settings(deadline=None)
 @given(points=st.lists(st.booleans(), min_size=3, max_size=9), m=st.integers(1, 3), missing=st.sampled_from(
     ["missing", "ignore", "breaching", "not_breaching"]))  # fmt: skip
 def test_without_missing_points_the_setting_is_unused(points, m, missing):

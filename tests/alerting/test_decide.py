@@ -188,7 +188,7 @@ rules_ = st.builds(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(story=st.lists(letters, min_size=1, max_size=14), rule=rules_, severe=st.sets(st.sampled_from(NAMES)))
 def test_a_restart_at_any_moment_decides_the_same(story, rule, severe):
     """A machine rebuilt from the stored events before every evaluation stores exactly the same events."""

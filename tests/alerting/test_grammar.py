@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opsloop.alerting.expression import And, AtLeast, Constant, Not, Or, StateIs, breach_ids, show
@@ -36,6 +36,7 @@ expressions = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(expressions)
 def test_what_is_printed_reads_back_the_same(expression):
     """parse(show(e)) == e for every tree."""
@@ -93,6 +94,7 @@ def test_a_formula_has_limits(text, message):
         parse(text)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ABREACHTLSNOD_()%,5 \n\"'ab", max_size=40))
 def test_any_text_is_read_or_refused(text):
     """The parser returns a tree that prints and reads back, or raises ConfigError; nothing else comes out of it."""

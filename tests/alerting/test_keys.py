@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opsloop.alerting.keys import index_readings, keys_of, readings_of
@@ -31,6 +31,7 @@ def joined(ids, readings):
     return sorted((k for k in keys if not any(k.items() < other.items() for other in keys)), key=key_of)
 
 
+@settings(deadline=None)
 @given(signals)
 def test_the_keys_are_the_natural_outer_join(found):
     """Whatever labels signals carry, the keys are those of the plain definition."""
@@ -38,6 +39,7 @@ def test_the_keys_are_the_natural_outer_join(found):
     assert keys_of(IDS, index_readings(readings)) == joined(IDS, readings)
 
 
+@settings(deadline=None)
 @given(signals, labels)
 def test_a_key_takes_the_most_specific_reading_and_none_of_a_stranger(found, key):
     """Each signal gives one reading, all of whose labels are the key's, and no other such has more labels."""

@@ -57,7 +57,7 @@ def ours(truths, *, for_ns, keep_ns, times):
 series = st.lists(st.tuples(st.booleans(), st.integers(1, 3)), min_size=1, max_size=80)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(series=series, for_minutes=st.integers(0, 6), keep_minutes=st.integers(0, 10))
 def test_without_hysteresis_it_is_the_prometheus_machine(series, for_minutes, keep_minutes):
     """State by state equal to Prometheus's for any series, any gaps between evaluations, any for and keep."""
@@ -148,6 +148,7 @@ timings = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(verdicts=st.lists(st.sampled_from([B, OK, ND, IN]), max_size=30), timing=timings)
 def test_the_same_instant_twice_changes_nothing(verdicts, timing):
     """A second evaluation of one instant with the same verdict gives no transition and no other state."""
@@ -160,6 +161,7 @@ def test_the_same_instant_twice_changes_nothing(verdicts, timing):
         assert again == state
 
 
+@settings(deadline=None)
 @given(verdicts=st.lists(st.sampled_from([B, OK, ND, IN]), max_size=30), timing=timings)
 def test_every_change_of_phase_is_a_transition_with_its_own_number(verdicts, timing):
     """No phase changes without a transition, and (episode, number) never repeats."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opsloop.alerting.suppress import SuppressorState, suppress
@@ -32,6 +32,7 @@ def test_the_vectors(events, expected):
     assert acts == expected
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=30), st.integers(0, 4), st.integers(0, 4))
 def test_nothing_acts_while_it_is_on_and_everything_after_it_is_quiet(story, wait, extension):
     """While it is on nothing acts; once all is quiet for wait + extension, the action has followed the alert."""

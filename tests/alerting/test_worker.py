@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opsloop.alerting.notify.delivery import DEADLINE_SECONDS, HttpTransport, delay_seconds, judge
@@ -244,6 +244,7 @@ def test_a_missing_secret_is_said(memory, clock):
     assert failed.attributes["reason"] == "the environment variable PAGER_KEY is not set: final"
 
 
+@settings(deadline=None)
 @given(number=st.integers(1, 60), status=st.none() | st.integers(100, 599), after=st.none() | st.integers(0, 4000))
 def test_the_judgement_of_an_answer(number, status, after):
     """2xx is sent; none, 429 and 5xx wait the back-off or Retry-After, within the deadline; the rest fails."""
@@ -263,6 +264,7 @@ def test_the_judgement_of_an_answer(number, status, after):
             assert outcome.retry_at_ns == now + round(pause * SECOND)
 
 
+@settings(deadline=None)
 @given(number=st.integers(1, 40))
 def test_the_pause_doubles_to_five_minutes(number):
     """5 s doubled per attempt, at most 300 s, and never less than half of it."""
