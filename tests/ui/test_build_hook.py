@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ pytest.importorskip("hatchling", reason="hatchling is not installed")
 
 import hatch_build
 
+RUN = "from opsloop.cli import main; main()"
 UI = Path(__file__).parents[2] / "ui"
 
 
@@ -79,6 +83,20 @@ def test_packing_repeats(tmp_path):
     hatch_build.pack(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.gz")} == first
     assert {name: gzip.decompress(packed) for name, packed in first.items()} == {"a.css.gz": text.encode()}
+
+
+def test_the_pages_name_commands_that_exist():
+    """Every command that a page offers to copy or to type is one that the command line has."""
+    texts = [path.read_text(encoding="utf-8") for path in (UI / "src").rglob("*.svelte")]
+    named = {
+        match for text in texts for match in re.findall(r"[\[`'](opsloop [a-z]+(?: (?:guard|backtest|run))?)", text)
+    }
+    assert len(named) > 5
+    for command in sorted(named):
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, *command.split()[1:], "--help"], capture_output=True, text=True, check=False
+        )
+        assert f"Usage: {command}" in done.stdout, f"{command}: {done.stdout[:200]}{done.stderr[-300:]}"
 
 
 def test_the_lock_file_names_no_download_address():

@@ -66,4 +66,5 @@ export function line(text: unknown, limit = 400): string {
   return plain.length > limit ? `${shown}…` : shown;
 }
 
+export const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
 export const plural = (n: number, noun: string): string => `${count(n)} ${noun}${n === 1 ? '' : 's'}`;

@@ -108,18 +108,19 @@ export function eventState(event: OpsEvent): State {
   return held || event.severity === 'WARN' ? 'warning' : 'ok';
 }
 
-/** The name of what ran: the tool, the model, the route, or just the kind. */
+/** The name of what ran: what tells one event of a kind from another. */
 export function eventName(event: OpsEvent): string {
-  const own = event.attributes?.name ?? event.attributes?.scorer ?? event.attributes?.phase;
-  const name = event.tool || event.model || (event.event === 'request' && event.route) || (own ? String(own) : '');
-  return name === event.event ? '' : name;
+  const { phase, scorer, name } = event.attributes ?? {};
+  const byKind: Record<string, unknown> = { request: event.route, limit: phase, score: scorer, breach: event.attributes?.id };
+  const found = String(byKind[event.event] || event.tool || event.model || name || '');
+  return found === event.event ? '' : found;
 }
 
 /** One line that says what happened. */
 export function eventText(event: OpsEvent): string {
+  const { input, query, violated, allowed } = event.attributes ?? {};
   if (event.message) return event.message;
-  if (event.error_type) return event.error_type;
-  const { input, query, violated } = event.attributes ?? {};
   if (violated?.length) return `over ${violated.join(', ')}`;
-  return input ?? query ?? '';
+  if (event.event === 'limit') return allowed === false ? 'rejected' : '';
+  return event.error_type || input || query || '';
 }

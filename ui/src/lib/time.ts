@@ -31,12 +31,13 @@ export const fullText = (at: number): string => FULL.format(at).replace(',', '')
 /** How a moment reads on an axis that spans so many milliseconds. */
 export function axisText(at: number, span: number): string {
   if (span > 3 * 86_400_000) return dayText(at);
+  if (span > 6 * 3_600_000 && HOUR_MINUTE.format(at) === '00:00') return dayText(at);
   return span < 10 * 60_000 ? clockText(at) : HOUR_MINUTE.format(at);
 }
 
 /** What the range is called: a preset's name, or its two ends. */
 export function rangeText(from: string, to: string): string {
-  if (!to) return RANGES.find(([value]) => value === (from || '1h'))?.[1] ?? `Last ${from}`;
+  if (!to) return RANGES.find(([value]) => value === (from || '1h'))?.[1] ?? `Last ${from.replace(/^(\d+)d$/, '$1 days')}`;
   const [start, end] = [Date.parse(from), Date.parse(to)];
   if (Number.isNaN(start) || Number.isNaN(end)) return `${from} – ${to}`;
   const oneDay = dayText(start) === dayText(end);

@@ -41,5 +41,6 @@ export const PAGES: Page[] = [
 /** The page at an address; one whose path ends in a slash takes the rest of the address as its subject. */
 export function pageAt(path: string): Page | undefined {
   const holds = (own: string): boolean => own.length > 1 && own.endsWith('/') && path.startsWith(own) && path !== own;
-  return PAGES.find((entry) => entry.path === path) ?? PAGES.find((entry) => holds(entry.path));
+  const exact = path.length > 1 ? path.replace(/\/$/, '') : path;
+  return PAGES.find((entry) => entry.path === exact) ?? PAGES.find((entry) => holds(entry.path));
 }
