@@ -53,6 +53,19 @@ def test_a_backtest_counts_the_pages_it_would_have_sent():
     assert both.evaluations == len(instants)
 
 
+def test_a_repeat_is_no_second_page():
+    """An alert that fires for six hours and is told again after four is one page in two notices."""
+    instants = {}
+    for at in range(25):
+        now = START + at * 15 * MINUTE
+        instants[now] = [breach("latency", now), breach("errors", now)]
+    report = backtest(load_rules(settings_of(alert())), instants)
+    assert (report.pages, [notice.reason for notice in report.notices]) == (
+        1,
+        ["first notification", "repeat interval elapsed"],
+    )
+
+
 def test_a_backtest_is_the_live_machine():
     """Notices and explanations are those that decide() gives over the same readings."""
     instants = {START + at * MINUTE: [breach("latency", START + at * MINUTE), breach("errors", START + at * MINUTE)]

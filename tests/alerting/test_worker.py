@@ -145,6 +145,16 @@ def test_an_alert_that_is_taken_out_while_it_fires_is_told_as_resolved(memory, c
     assert AlertWorker(memory, settings_of(), clock, transport, environ={}).rules.rules == ()
 
 
+def test_one_instant_is_one_evaluation_and_a_clock_set_back_still_evaluates(memory, clock):
+    """The same instant twice is one of the two points that must breach; an earlier instant is a new evaluation."""
+    worker = worker_of(memory, clock, Recorder(), points=2, points_to_fire=2)
+    readings = bad(clock)
+    worker.tick(readings)
+    assert worker.tick(readings) == []
+    clock.set_time(clock.now_ns() - 3600 * SECOND)
+    assert told(worker.tick(bad(clock)))[0] == ("transition", "firing", None)
+
+
 class KilledError(BaseException):
     """The process dies."""
 

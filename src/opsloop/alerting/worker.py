@@ -66,7 +66,7 @@ class AlertWorker:
         """
         now_ns = self._clock.now_ns()
         stored: list[Event] = []
-        if now_ns > self._last_ns:
+        if now_ns != self._last_ns:  # a clock that was set back must not silence the alerts
             book, decisions = decide(self.rules, self._book, readings, now_ns)
             stored = [event for decision in decisions for event in decision_events(decision)]
             if stored:
