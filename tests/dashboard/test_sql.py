@@ -14,11 +14,12 @@ from opsloop.clock import NANOSECONDS
 from opsloop.dashboard import Count, Window, count_slo, signals
 from opsloop.dashboard.evaluation import budget_series, grid, read_signals, read_slos
 from opsloop.dashboard.slo import judge_slo
+from opsloop.event import Event
 from opsloop.filter import Statement
 from opsloop.settings import SloSettings
 from tests.dashboard.traffic import END_NS, MINUTE_NS, streams
 
-twins = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+twins = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 slots = st.none() | st.integers(1, 32)
 labels = st.sampled_from([{}, {"tenant": "acme"}, {"status": "scored"}])
 SLOS = (
@@ -103,8 +104,6 @@ def test_a_grid_covers_its_window_once(start, length, step):
 @pytest.mark.parametrize("seconds", [300.0, 3600.0])
 def test_an_event_at_the_end_counts_and_one_at_the_start_does_not(clickhouse, seconds):
     """Windows are (start, end] in SQL as in Python."""
-    from opsloop.event import Event
-
     start_ns = END_NS - round(seconds * NANOSECONDS)
     clickhouse.append([Event(ts_ns=moment, event="request", error=True) for moment in (start_ns, END_NS)])
     (found,) = read_signals(clickhouse, start_ns=start_ns, end_ns=END_NS)
@@ -112,3 +111,17 @@ def test_an_event_at_the_end_counts_and_one_at_the_start_does_not(clickhouse, se
     (slo,) = read_slos(clickhouse, SLOS[:1], end_ns=END_NS)
     assert (slo.bad, slo.total) == (2, 2)
     assert count_slo(SLOS[0], clickhouse.query(), end_ns=END_NS)[seconds] == Count(1, 1)
+
+
+def test_the_latest_gauge_counts_and_of_one_instant_the_last_that_arrived(clickhouse):
+    """A gauge that fell is low again, in SQL as in Python, for each service and model apart."""
+    events = [
+        Event(
+            ts_ns=END_NS - back, event="gauge", model=model, attributes={"name": "queue", "value": value, "limit": 10}
+        )
+        for back, model, value in ((9, "", 9), (5, "", 8), (5, "", 3), (7, "small", 4))
+    ]
+    clickhouse.append(events)
+    (found,) = read_signals(clickhouse, start_ns=END_NS - MINUTE_NS, end_ns=END_NS)
+    assert (found.saturation.ratio, found.saturation.n) == (0.4, 4)
+    same(found, signals(Window.of(events, start_ns=END_NS - MINUTE_NS, end_ns=END_NS)))

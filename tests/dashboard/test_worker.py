@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from opsloop.clock import NANOSECONDS
 from opsloop.dashboard import burn_readings, dashboard
+from opsloop.dashboard.api import endpoints
 from opsloop.dashboard.worker import SignalWorker
+from opsloop.errors import ConfigError
 from opsloop.event import Event
 from opsloop.filter import equals
-from opsloop.settings import Settings
+from opsloop.settings import ObjectiveSettings, Settings
 from opsloop.verdict import reading_from_event
 
 SETTINGS = Settings()
@@ -95,6 +98,15 @@ def test_a_breach_that_becomes_severe_is_said(clickhouse, clock):
         reading.severe for reading in map(reading_from_event, clickhouse.query(BREACHES)) if reading.id == "errors"
     ]
     assert severe == [False, True]
+
+
+def test_an_unknown_measure_is_refused_before_anything_runs(memory, clock):
+    """The worker and the endpoints refuse to start over an objective that cannot be measured."""
+    odd = ObjectiveSettings(id="odd", group="errors", measure="eror_ratio", threshold=1)
+    settings = msgspec.structs.replace(SETTINGS, objective=(odd,))
+    for start in (SignalWorker, endpoints):
+        with pytest.raises(ConfigError, match="did you mean error_ratio"):
+            start(memory, settings, clock)
 
 
 def test_no_budgets_and_no_objectives_are_fine(clickhouse, clock):

@@ -50,7 +50,9 @@ _AT_LEAST: Final = re.compile(r"AT_LEAST\(\s*([0-9]+)")
 
 
 def endpoints(database: Database, settings: Settings, clock: Clock) -> tuple[Endpoint, ...]:
-    """Return the dashboard's endpoints over one database."""
+    """Return the dashboard's endpoints. Raises :class:`opsloop.errors.ConfigError` for an unknown measure."""
+    for objective in settings.objective:
+        measure(objective.measure)
     room = _Room(database, settings, clock)
     return (
         Endpoint(

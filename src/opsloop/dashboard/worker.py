@@ -9,6 +9,7 @@ from typing import Final
 
 from opsloop.clock import Clock
 from opsloop.dashboard.evaluation import read_objectives, read_slos, slots_of
+from opsloop.dashboard.measure import measure
 from opsloop.dashboard.slo import burn_readings
 from opsloop.filter import Statement
 from opsloop.settings import Settings
@@ -27,7 +28,9 @@ class SignalWorker:
     """Reads signals by SQL and says what changed."""
 
     def __init__(self, database: Database, settings: Settings, clock: Clock) -> None:
-        """Watch the objectives and the service level objectives of ``settings``."""
+        """Watch what ``settings`` name. Raises :class:`opsloop.errors.ConfigError` for an unknown measure."""
+        for objective in settings.objective:
+            measure(objective.measure)
         self._database = database
         self._settings = settings
         self._clock = clock
