@@ -64,6 +64,7 @@ KINDS: Final[Mapping[str, str]] = {
     "breach": "a reading of a signal against its objective whose verdict changed",
     "alert": "a transition of an alert's life cycle, or a notice that was sent, held back or failed",
     "incident": "a transition of an incident, with its problem and frozen evidence",
+    "problem": "a person's decision about a problem: merged, taken apart, accepted, obsolete",
     "guard": "a transition of a guard: proposed, proved, active, quarantined, retired",
     "gate": "one guard's result in one gate run of a change",
     "deploy": "a release went live: release names it",

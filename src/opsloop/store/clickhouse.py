@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["ClickHouseStream"]
 
 COLUMNS: Final = (*FIELDS, "sequence", "leaves")
-DECISIONS: Final = frozenset({"alert", "incident", "guard", "gate", "deploy", "breach"})
+DECISIONS: Final = frozenset({"alert", "incident", "problem", "guard", "gate", "deploy", "breach"})
 REMEMBERED_IDS: Final = 250_000
 READERS: Final = 2
 ENGINE_OPTIONS: Final = {
