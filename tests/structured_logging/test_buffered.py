@@ -146,7 +146,7 @@ def run(code, tmp_path):
         f"sink = BufferedSink(JsonLinesSink({str(path)!r}))\n"
         "line = lambda number: Event(ts_ns=number, event='log')\n"
     )
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", head + code]
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", head + code, str(path)]
     subprocess.run(command, check=True, timeout=50)
     return sorted(decode_event(row).ts_ns for row in path.read_bytes().splitlines())
 
@@ -176,9 +176,10 @@ def test_a_multiprocessing_worker_flushes_when_it_ends(tmp_path):
     """Such a worker leaves without atexit, and its events arrive nevertheless."""
     code = (
         "import multiprocessing\n"
+        "sink = BufferedSink(JsonLinesSink(sys.argv[1]), batch=1)\n"
         "sink.append([line(0)])\n"
-        "work = lambda: sink.append([line(n) for n in range(1, 300)])\n"
+        "work = lambda: sink.append([line(n) for n in range(1, 3000)])\n"
         "worker = multiprocessing.get_context('fork').Process(target=work)\n"
         "worker.start(); worker.join(); assert worker.exitcode == 0\n"
     )
-    assert run(code, tmp_path) == list(range(300))
+    assert run(code, tmp_path) == list(range(3000))

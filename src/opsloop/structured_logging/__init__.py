@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from opsloop.structured_logging.buffered import BufferedSink
 from opsloop.structured_logging.context import isolated, wrap
+from opsloop.structured_logging.correlate import correlate
 from opsloop.structured_logging.find import query
 from opsloop.structured_logging.format import format_query
 from opsloop.structured_logging.handler import LoggingHandler
@@ -26,7 +27,7 @@ from opsloop.structured_logging.query import Query, parse_query
 from opsloop.structured_logging.redact import Pattern, Rules, redact
 from opsloop.structured_logging.scope import RequestScope, StepScope
 from opsloop.structured_logging.sinks import JsonLinesSink
-from opsloop.structured_logging.story import Story, correlate
+from opsloop.structured_logging.story import Story
 
 __all__ = [
     "BufferedSink",

@@ -11,6 +11,7 @@ from opsloop.event import Event
 from opsloop.filter import Filter
 from opsloop.settings import Settings
 from opsloop.stream import Database
+from opsloop.structured_logging.correlate import correlate
 from opsloop.structured_logging.facets import Facet, Histogram
 from opsloop.structured_logging.query import parse_query
 from opsloop.structured_logging.sql import (
@@ -19,7 +20,7 @@ from opsloop.structured_logging.sql import (
     histogram_from_rows,
     histogram_statement,
 )
-from opsloop.structured_logging.story import Story, correlate
+from opsloop.structured_logging.story import Story
 
 MAX_LIMIT = 1_000
 MAX_OFFSET = 10_000

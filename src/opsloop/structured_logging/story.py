@@ -1,31 +1,18 @@
-"""``correlate``: one request's whole story, from every event that belongs to it.
-
-An event belongs when it has the request's id, or the trace id of one that has. Alerts, incidents, guards and gate
-results that name the request are linked. Lines stand in the order in which they were written, a span at its end, so
-the last line is the outcome. The story also says what is *missing*: it never passes a part for the whole.
-"""
+"""A request's story: what it holds, and its text of a fixed width for terminals, tickets and chat."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+import textwrap
+from collections.abc import Sequence
 
 import msgspec
 
-from opsloop.errors import InputError
-from opsloop.event import SEVERITIES, Event
-from opsloop.filter import And, Compare, Filter, Op, Or
-from opsloop.stream import Source
-from opsloop.structured_logging.links import linked, losses
-from opsloop.structured_logging.scope import MODEL_CALLS
-from opsloop.structured_logging.story_text import story_text
-from opsloop.structured_logging.tree import Node, PathStep, critical_path, end_ns, is_span, plant, walk
+from opsloop.event import Event
+from opsloop.structured_logging.tree import Node, PathStep
 
-__all__ = ["Story", "Totals", "correlate", "tell"]
+__all__ = ["Story", "Totals", "duration_text", "story_text"]
 
-MAX_EVENTS: Final = 5_000
-"""A story reads at most this many events; more are said to be missing."""
-_ERROR: Final = SEVERITIES.index("ERROR")
+_MARKS = {"TRACE": " ", "DEBUG": " ", "INFO": " ", "WARN": "!", "ERROR": "x", "FATAL": "x"}
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,146 +62,115 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
         return story_text(self, width=width)
 
 
-def correlate(
-    source: Source, request_id: str = "", *, trace_id: str = "", session_id: str = "", limit: int = MAX_EVENTS
-) -> Story:
-    """Return the story of a request, or of all requests of a trace or a session.
+def duration_text(duration_us: float | None) -> str:
+    """Return a duration in the unit that a person would say it in; empty when there is none.
 
-    Raises :class:`InputError` when no id is given, or when no event has it.
-
-    >>> from opsloop.stream import MemoryStream
-    >>> stream = MemoryStream([Event(ts_ns=1, event="request", request_id="req-1", status_code=200)])
-    >>> correlate(stream, "req-1").request.status_code
-    200
+    >>> [duration_text(us) for us in (None, 12, 1_234, 67_000, 3_000_000, 130_000_000)]
+    ['', '12 us', '1.23 ms', '67 ms', '3.00 s', '2 min 10 s']
     """
-    wanted = {"request_id": request_id, "trace_id": trace_id, "session_id": session_id}
-    keys = {name: value for name, value in wanted.items() if value}
-    if not keys:
-        raise InputError("correlate needs an id", fix="give request_id, trace_id or session_id")
-    own = source.query(And(tuple(Compare(name, Op.EQ, value) for name, value in keys.items())), limit=limit)
-    if not own:
-        named = ", ".join(f"{name} {value!r}" for name, value in keys.items())
-        raise InputError(f"no event has {named}", fix="check the id and the store's retention")
-    traces = tuple(dict.fromkeys(event.trace_id for event in own if event.trace_id))
-    requests = {event.request_id for event in own if event.request_id} if session_id and not request_id else set()
-    found = own
-    if traces or requests:
-        more: list[Filter] = [Compare("trace_id", Op.EQ, trace) for trace in traces]
-        more += [Compare("request_id", Op.EQ, name) for name in sorted(requests)]
-        more += [Compare(name, Op.EQ, value) for name, value in keys.items()]
-        found = source.query(Or(tuple(more)), limit=limit)
-    name = request_id or next((event.request_id for event in own if event.request_id), "")
-    names = {name, *requests} - {""}
-    story = tell(found, name, links=linked(source, names, found) if names else (), lost=losses(source, found))
-    if len(found) < limit:
-        return story
-    sentence = f"everything after the first {limit} events"
-    return msgspec.structs.replace(story, missing=(*story.missing, sentence), complete=False)
+    if duration_us is None:
+        return ""
+    if duration_us < 1_000:
+        return f"{duration_us:.0f} us"
+    for unit, size, most in (("ms", 1e3, 1e6), ("s", 1e6, 6e7)):
+        if duration_us < most:
+            amount = duration_us / size
+            return f"{amount:.2f} {unit}" if amount < 10 else f"{amount:.0f} {unit}"
+    minutes, seconds = divmod(round(duration_us / 1e6), 60)
+    return f"{minutes} min {seconds} s"
 
 
-def tell(
-    events: Sequence[Event], request_id: str = "", *, links: Iterable[Event] = (), lost: Sequence[str] = ()
-) -> Story:
-    """Return the story that events in time order tell: the pure part of :func:`correlate`."""
-    linked_events = tuple(links)
-    own = [event for event in events if event not in linked_events]
-    requests = tuple(event for event in own if event.event == "request")
-    spans = {event.span_id for event in own if is_span(event)}
-    mine = [event for event in requests if event.request_id == request_id] or list(requests)
-    request = next((event for event in mine if event.parent_span_id not in spans), mine[0] if mine else None)
-    tree = plant(own, request)
-    ordered = _written_order(tree)
-    notes = [f"a circle of spans was cut at {node.event.span_id}" for node in walk(tree) if node.cycle]
-    missing = (*_missing(own, tree, request), *lost)
-    root = next((node for node in walk(tree) if node.event is request), None)
-    return Story(
-        request_id=request_id,
-        trace_ids=tuple(dict.fromkeys(event.trace_id for event in own if event.trace_id)),
-        request=request,
-        requests=requests,
-        events=ordered,
-        tree=tree,
-        failure=_first_failure(ordered, request),
-        critical_path=critical_path(root) if root else (),
-        totals=_totals(tree, request),
-        limits=tuple(event for event in own if event.event == "limit"),
-        scores=tuple(event for event in own if event.event == "score"),
-        links=linked_events,
-        missing=missing,
-        notes=tuple(notes),
-        complete=not missing,
-    )
+def story_text(story: Story, *, width: int = 100) -> str:
+    """Return a heading, the tree with offset and duration of each event, and what there is to know about it."""
+    origin = story.request.ts_ns if story.request is not None else min(event.ts_ns for event in story.events)
+    lines = [_heading(story), ""]
+    lines += [_row(*entry, origin=origin, width=width) for entry in _rows(story.tree)]
+    lines += ["", *_facts(story, width)]
+    return "\n".join(line[:width].rstrip() for line in lines).rstrip()
 
 
-def _written_order(tree: Sequence[Node]) -> tuple[Event, ...]:
-    """Order by end; what ends together, inner before outer, then as it arrived."""
-    depths: list[tuple[int, int, int, Event]] = []
-    stack = [(0, node) for node in reversed(tree)]
-    while stack:
-        depth, node = stack.pop()
-        depths.append((end_ns(node.event), -depth, len(depths), node.event))
-        stack.extend((depth + 1, child) for child in reversed(node.children))
-    return tuple(event for *_, event in sorted(depths, key=lambda entry: entry[:3]))
-
-
-def _first_failure(ordered: Sequence[Event], request: Event | None) -> Event | None:
-    """Return the failed step that ended first; without one a line of severity ERROR, then the request itself."""
-    steps = [event for event in ordered if event.event != "request"]
-    failed = next((event for event in steps if event.error), None)
-    loud = next((event for event in steps if SEVERITIES.index(event.severity) >= _ERROR), None)
-    return failed or loud or (request if request is not None and request.error else None)
-
-
-def _totals(tree: Sequence[Node], request: Event | None) -> Totals:
-    """Sum tokens and cost over model calls, the innermost of those that wrap each other."""
-    nodes = list(walk(tree))
-    innermost = [node.event for node in nodes if node.event.event in MODEL_CALLS and not _wraps(node)]
-
-    def total(name: str) -> int | None:
-        known = [getattr(event, name) for event in innermost if getattr(event, name) is not None]
-        return sum(known) if known else None
-
-    retries = request.attributes.get("retries", 0) if request is not None else 0
-    return Totals(
-        events=len(nodes),
-        errors=sum(node.event.error and node.event.event != "request" for node in nodes),
-        model_calls=len(innermost),
-        input_tokens=total("input_tokens"),
-        output_tokens=total("output_tokens"),
-        cost_microusd=total("cost_microusd"),
-        retries=retries if isinstance(retries, int) else 0,
-        duration_us=request.duration_us if request is not None else None,
-    )
-
-
-def _wraps(node: Node) -> bool:
-    """Tell whether a model call repeats the numbers of one inside it."""
-    counts = ("input_tokens", "output_tokens", "cost_microusd")
-    return any(
-        inner.event.event in MODEL_CALLS and any(getattr(inner.event, name) is not None for name in counts)
-        for inner in walk(node.children)
-    )
-
-
-def _missing(own: Sequence[Event], tree: Sequence[Node], request: Event | None) -> list[str]:
-    """Say what the events themselves prove to be absent."""
-    missing: list[str] = []
+def _heading(story: Story) -> str:
+    request = story.request
     if request is None:
-        missing.append("the canonical request event: it still runs, or its line was lost")
-    parents = {node.event.parent_span_id for node in walk(tree) if node.orphan}
-    missing += [f"span {span}, the parent of others" for span in sorted(parents)]
-    if request is not None and isinstance(request.attributes.get("stages"), dict):
-        seen = {event.tool or event.event for event in own}
-        missing += [
-            f"stage {name!r}, timed by the request" for name in request.attributes["stages"] if name not in seen
-        ]
-    admitted, settled = set(), set()
-    for event in own:
-        if event.event == "limit" and event.attributes.get("reservation"):
-            if event.attributes.get("phase") == "settle":
-                settled.add(str(event.attributes["reservation"]))
-            elif event.attributes.get("allowed"):
-                admitted.add(str(event.attributes["reservation"]))
-    if request is not None:
-        missing += [f"the settlement of reservation {name!r}" for name in sorted(admitted - settled)]
-    return missing
+        return f"{story.request_id or 'a trace'}  not finished"
+    outcome = "failed" if request.error else "answered"
+    status = "" if request.status_code is None else str(request.status_code)
+    tenant = f"tenant {request.tenant}" if request.tenant else ""
+    parts = (f"{request.request_id} {outcome}", status, request.error_type, request.route, tenant)
+    return "  ".join(part for part in (*parts, duration_text(request.duration_us)) if part)
+
+
+def _rows(tree: Sequence[Node]) -> list[tuple[Node, str]]:
+    """Return each node with the branches before it, parents first."""
+    rows: list[tuple[Node, str]] = []
+    stack = [(node, "", "") for node in reversed(tree)]
+    while stack:
+        node, lead, below = stack.pop()
+        rows.append((node, lead))
+        last = len(node.children) - 1
+        for index in range(last, -1, -1):
+            corner, rest = ("└─ ", "   ") if index == last else ("├─ ", "│  ")
+            stack.append((node.children[index], below + corner, below + rest))
+    return rows
+
+
+def _row(node: Node, lead: str, *, origin: int, width: int) -> str:
+    event = node.event
+    mark = "x" if event.error else _MARKS[event.severity]
+    offset = duration_text(max(0, event.ts_ns - origin) / 1000) or "0 us"
+    flag = " (orphan)" if node.orphan else " (circle cut)" if node.cycle else ""
+    label = f"{lead}{_label(event)}{flag}"
+    room = max(20, width - 24)
+    if len(label) > room:
+        label = f"{label[: room - 3]}..."
+    return f"{offset:>10} {mark} {label:<{room}} {duration_text(event.duration_us):>9}"
+
+
+def _label(event: Event) -> str:
+    name = event.tool if event.tool and event.tool != event.event else ""
+    status = "" if event.status_code is None else str(event.status_code)
+    detail = event.model or (event.route if event.event == "request" else "")
+    parts = (event.event, name, detail, status, event.error_type, _score(event), _one_line(event.message))
+    return "  ".join(part for part in parts if part)
+
+
+def _one_line(text: str) -> str:
+    """Return a text without line ends and without what would steer a terminal."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+
+
+def _score(event: Event) -> str:
+    if event.event != "score":
+        return ""
+    score = event.attributes.get("score")
+    value = f"{score:.2f}" if isinstance(score, int | float) else str(event.attributes.get("status", "unscored"))
+    return f"{event.attributes.get('scorer', '')} {value}".strip()
+
+
+def _facts(story: Story, width: int) -> list[str]:
+    totals = story.totals
+    counted = (("tokens in", totals.input_tokens), ("tokens out", totals.output_tokens))
+    figures = [f"{value} {name}" for name, value in counted if value is not None]
+    if totals.cost_microusd is not None:
+        figures.append(f"{totals.cost_microusd / 1e6:.6f} USD")
+    facts: list[tuple[str, str]] = []
+    if story.failure is not None:
+        facts.append(("first failure", _label(story.failure)))
+    if len(story.critical_path) > 1:
+        path = [f"{step.name} {duration_text(step.self_ns / 1000)}" for step in story.critical_path]
+        unbroken = (step.replace(" ", "\xa0") for step in path)
+        facts.append(("critical path", "\xa0> ".join(unbroken)))
+    if totals.model_calls:
+        facts.append(("model calls", ", ".join((str(totals.model_calls), *figures))))
+    facts += [("linked", _label(event)) for event in story.links]
+    facts += [("missing", sentence) for sentence in story.missing]
+    facts += [("note", sentence) for sentence in story.notes]
+    return [
+        f"{name if first else '':<14} {part}"
+        for name, value in facts
+        for first, part in _wrapped(value, max(20, width - 15))
+    ]
+
+
+def _wrapped(text: str, width: int) -> list[tuple[bool, str]]:
+    return [(number == 0, line.replace("\xa0", " ")) for number, line in enumerate(textwrap.wrap(text, width))]
