@@ -175,6 +175,23 @@ def test_a_long_list_keeps_few_rows(open_page):
     assert page.get_by_role("row").count() < 80
 
 
+def test_rows_do_not_move_under_a_reader(open_page):
+    """A list that was scrolled stays where it is while evaluations go on; only its top follows them."""
+    page = open_page("/logs")
+    grid = page.get_by_role("grid")
+    page.keyboard.press("Tab")
+    grid.evaluate("box => { box.scrollTop = 12000 }")
+    page.get_by_role("row").filter(has_text="req-").nth(20).wait_for()
+    before = page.get_by_role("row").nth(20).inner_text()
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    with page.expect_request("**/api/logs/histogram**"):
+        pass
+    page.wait_for_timeout(200)
+    assert [url for url in asked if "/api/logs?limit" in url] == []
+    assert page.get_by_role("row").nth(20).inner_text() == before
+
+
 def test_foreign_text_stays_text(open_page):
     """Markup, control characters and direction overrides in an event are shown, and never run."""
     page = open_page("/logs")

@@ -12,12 +12,14 @@ export class Resource<T> {
   #running: AbortController | null = null;
   #address = '';
 
-  /** Read `address()` now and whenever it changes; again at each tick while the view ends at now. */
-  constructor(address: () => string) {
+  /** Read `address()` now and whenever it changes; again at each tick while the view ends at now and `follows`. */
+  constructor(address: () => string, follows: () => boolean = () => true) {
     $effect(() => {
       const target = address();
       if (!here.query.get('to')) void live.ticks;
-      untrack(() => void this.#read(target));
+      untrack(() => {
+        if (target !== this.#address || follows()) void this.#read(target);
+      });
     });
     $effect(() => () => this.#running?.abort());
   }
