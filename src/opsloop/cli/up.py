@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from opsloop.cli.options import Place
 from opsloop.server import Runtime, instants, rehearse, serve
 from opsloop.settings import Settings
-from opsloop.sim import SupportBot, history
+from opsloop.sim import Scenario, SupportBot, history
 
 __all__ = ["up"]
 
@@ -74,7 +74,7 @@ def _demo_settings(settings: Settings) -> Settings:
 
 
 def _demo(screen: Console, days: float, seed: int) -> Callable[[Runtime, threading.Event], None]:
-    """Return what runs beside the server: fill in the history, judge it as if we had been there, go on live."""
+    """Return what runs beside the server: fill in the history, go on live, judge the history as if it were now."""
 
     def beside(runtime: Runtime, stop: threading.Event) -> None:
         now_ns = runtime.clock.now_ns()
@@ -96,19 +96,27 @@ def _demo(screen: Console, days: float, seed: int) -> Callable[[Runtime, threadi
                 progress=lambda _, share: bars.update(filling, completed=share),
             )
             runtime.live.tick(now_ns)
-            busy = [(fault.start_ns, fault.end_ns) for fault in scenario.faults if fault.start_ns < now_ns]
-            moments = instants(scenario.start_ns, now_ns, busy)
-            judging = bars.add_task("judging it as if we had been there", total=len(moments))
-            sampled = msgspec.structs.replace(runtime.settings.eval, sample_rate=DEMO_SAMPLE_RATE)
-            rehearse(
-                runtime.database,
-                msgspec.structs.replace(runtime.settings, eval=sampled),
-                moments,
-                stopped=stop.is_set,
-                progress=lambda turns: bars.update(judging, completed=turns),
+            runtime.run_in_background(
+                "opsloop-bot", lambda stop: bot.live(runtime.database, runtime.clock, stop, since_ns=now_ns)
             )
+            _judge(runtime, scenario, stop, bars)
         runtime.start()
-        screen.print("  the simulated bot is live; in five minutes it will have an outage")
-        bot.live(runtime.database, runtime.clock, stop, since_ns=now_ns)
+        screen.print("  the simulated bot is live; five minutes after the start it has an outage")
 
     return beside
+
+
+def _judge(runtime: Runtime, scenario: Scenario, stop: threading.Event, bars: Progress) -> None:
+    """Take the loop's turns over the filled-in history, dense where something was broken."""
+    end_ns = runtime.clock.now_ns()
+    busy = [(fault.start_ns, fault.end_ns) for fault in scenario.faults if fault.start_ns < end_ns]
+    moments = instants(scenario.start_ns, end_ns, busy)
+    task = bars.add_task("judging it as if we had been there", total=len(moments))
+    sampled = msgspec.structs.replace(runtime.settings.eval, sample_rate=DEMO_SAMPLE_RATE)
+    rehearse(
+        runtime.database,
+        msgspec.structs.replace(runtime.settings, eval=sampled),
+        moments,
+        stopped=stop.is_set,
+        progress=lambda turns: bars.update(task, completed=turns),
+    )

@@ -15,7 +15,10 @@ from opsloop.store import ClickHouseStream
 
 __all__ = ["instants", "rehearse"]
 
-MARGIN_SECONDS = 900.0
+BEFORE_SECONDS = 300.0
+AFTER_SECONDS = 1200.0
+"""A busy stretch is watched from a little before it to well after it: long enough for an alert to be resolved."""
+MOST_PER_STRETCH = 40
 
 
 def instants(
@@ -24,21 +27,23 @@ def instants(
     busy: Iterable[tuple[int, int]],
     *,
     dense_seconds: float = 60.0,
-    sparse_seconds: float = 1800.0,
+    sparse_seconds: float = 3600.0,
 ) -> list[int]:
     """Return the instants to evaluate: every ``dense_seconds`` around the ``busy`` stretches, else ``sparse_seconds``.
 
+    A stretch of many hours is looked at some forty times, however dense that is.
+
     >>> minute = 60 * 10**9
-    >>> [at // minute for at in instants(0, 120 * minute, [(50 * minute, 51 * minute)], dense_seconds=900)]
-    [30, 45, 60, 75, 90, 120]
+    >>> [at // minute for at in instants(0, 120 * minute, [(50 * minute, 51 * minute)], dense_seconds=600)]
+    [50, 60, 70, 120]
     """
-    dense, sparse = round(dense_seconds * NANOSECONDS), round(sparse_seconds * NANOSECONDS)
-    margin = round(MARGIN_SECONDS * NANOSECONDS)
+    sparse = round(sparse_seconds * NANOSECONDS)
     found = set(range(start_ns + sparse, end_ns + 1, sparse))
     for begin, end in busy:
-        low, high = max(begin - margin, start_ns), min(end + 2 * margin, end_ns)
-        first = low - (low - start_ns) % dense + dense
-        found.update(range(first, high + 1, dense))
+        low = max(begin - round(BEFORE_SECONDS * NANOSECONDS), start_ns)
+        high = min(end + round(AFTER_SECONDS * NANOSECONDS), end_ns)
+        dense = max(round(dense_seconds * NANOSECONDS), (high - low) // MOST_PER_STRETCH)
+        found.update(range(low - (low - start_ns) % dense + dense, high + 1, dense))
     return sorted(found)
 
 

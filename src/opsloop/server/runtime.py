@@ -48,7 +48,7 @@ class Runtime:
         workers = self.workers = Workers(self.database, self.settings, self.clock)
         self.run_in_background("opsloop-evaluate", lambda stop: self._evaluate(workers, stop))
 
-    def run_in_background(self, name: str, work: Callable[[threading.Event], None]) -> None:
+    def run_in_background(self, name: str, work: Callable[[threading.Event], object]) -> None:
         """Run ``work(stop)`` in a thread that is joined on closing; it has to return soon after ``stop`` is set."""
         thread = threading.Thread(target=work, args=(self._stop,), name=name, daemon=True)
         self._threads.append(thread)

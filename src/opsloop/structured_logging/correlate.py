@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from opsloop.errors import InputError
+from opsloop.errors import InputError, NotFoundError
 from opsloop.event import SEVERITIES, Event
 from opsloop.filter import And, Compare, Filter, Op, Or
 from opsloop.stream import Source
@@ -33,7 +33,7 @@ def correlate(
 ) -> Story:
     """Return the story of a request, or of all requests of a trace or a session.
 
-    Raises :class:`InputError` when no id is given, or when no event has it.
+    Raises :class:`InputError` when no id is given, :class:`NotFoundError` when no event has it.
 
     >>> from opsloop.stream import MemoryStream
     >>> stream = MemoryStream([Event(ts_ns=1, event="request", request_id="req-1", status_code=200)])
@@ -47,7 +47,7 @@ def correlate(
     own = source.query(And(tuple(Compare(name, Op.EQ, value) for name, value in keys.items())), limit=limit)
     if not own:
         named = ", ".join(f"{name} {value!r}" for name, value in keys.items())
-        raise InputError(f"no event has {named}", fix="check the id and the store's retention")
+        raise NotFoundError(f"no event has {named}", fix="check the id and the store's retention")
     traces = tuple(dict.fromkeys(event.trace_id for event in own if event.trace_id))
     requests = {event.request_id for event in own if event.request_id} if session_id and not request_id else set()
     found = own
