@@ -45,9 +45,7 @@ def _what_broke(stream: ClickHouseStream) -> Incident:
     failed = query(stream, "event:retrieve error:true", start_ns=OUTAGE[0])
     print(f"1 log       {failed[0].request_id}: {failed[0].message}")
     story = correlate(stream, failed[0].request_id)
-    print(
-        f"            {len(story.events)} events, ended with {story.request.status_code} after {story.totals.retries} retries"
-    )
+    print(f"            {len(story.events)} events in its story, which ended with {story.request.status_code}")
     for event in stream.query(equals(event="breach", verdict="BREACH")):
         print(f"2 breach    {utc(event.ts_ns)[11:19]} {event.attributes['id']}: {event.attributes['reason']}")
     alerts = stream.query(equals(event="alert", phase="transition"))

@@ -235,9 +235,9 @@ def test_summaries_are_json_unless_they_are_malformed():
 
 
 def test_gauges_and_deploys_are_marked_in_time():
-    """Three gauges a minute with value and limit; a bad release is deployed and rolled back."""
+    """Three gauges every fifteen seconds with value and limit; a bad release is deployed and rolled back."""
     gauges = of_kind("gauge")
-    assert len(gauges) == 3 * 60
+    assert len(gauges) == 3 * 4 * 60
     assert {tuple(sorted(event.attributes)) for event in gauges} == {("limit", "name", "unit", "value")}
     assert [(e.release, (e.ts_ns - START) // MINUTE, e.message) for e in of_kind("deploy")] == [
         ("4.1.0", 50, "deployed 4.1.0"),

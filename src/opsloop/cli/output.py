@@ -31,13 +31,14 @@ __all__ = [
 SHAPES = {"OK": "●", "BREACH": "◆", "NO_DATA": "○", "INSUFFICIENT": "◌"}
 """A verdict by shape as well as by colour: ● ok, ◆ breach, ○ no data, ◌ too few samples."""
 
+FILE_WIDTH = 180
 EXIT_WRONG = 2
 EXIT_UNAVAILABLE = 3
 
 
 def console() -> Console:
-    """Return a console on standard output; it colours on a terminal only."""
-    return Console(highlight=False, soft_wrap=False)
+    """Return a console on standard output; it colours on a terminal only, and a file or pipe gets wide lines."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
 
 
 def show_json(value: Any) -> None:
@@ -50,7 +51,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Seque
     """Return a plain table; columns named in ``right`` are aligned to the right. Cells are text, never markup."""
     grid = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for name in columns:
-        grid.add_column(name, justify="right" if name in right else "left", overflow="fold")
+        last = name == columns[-1]
+        justify = "right" if name in right else "left"
+        grid.add_column(name, justify=justify, overflow="fold" if last else "ellipsis", no_wrap=not last)
     for row in rows:
         grid.add_row(*(cell if isinstance(cell, Text) else Text("–" if cell is None else str(cell)) for cell in row))
     return grid

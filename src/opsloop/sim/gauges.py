@@ -1,6 +1,6 @@
 """The gauges of the model server that the bot shares with others: queue, running requests, key-value cache.
 
-One reading a minute, at the minute's end. At rest the cache follows the day's load and hardly anything waits; when the
+One reading every fifteen seconds. At rest the cache follows the day's load and hardly anything waits; when the
 self-hosted model is slow both fill up, which is what makes a full cache sick rather than efficient.
 """
 
@@ -22,15 +22,21 @@ SERVER: Final = "vllm"
 QUEUE_LIMIT: Final = 16
 RUNNING_LIMIT: Final = 64
 CACHE_LIMIT: Final = 1.0
+READINGS: Final = 4
+"""In each minute slot, the last at its end."""
 
 
 def gauges(seed: int, slot: int, *, load: float, faults: Sequence[Fault] = ()) -> Iterator[Event]:
-    """Yield the readings at the end of a minute slot; ``load`` is the traffic as a share of the peak."""
-    ts_ns = (slot + 1) * SLOT_NS
+    """Yield the readings of a minute slot; ``load`` is the traffic as a share of the peak."""
     dice = seeded(f"{seed}:{slot}:gauges")
-    noise = [dice.gauss(0.0, 1.0) for _ in range(3)]
-    slowness = share_of(faults, "slow_model", ts_ns, HOSTED, base=1.0)
-    pressure = min(1.0, (slowness - 1.0) / 2.0)
+    for number in range(1, READINGS + 1):
+        ts_ns = slot * SLOT_NS + number * SLOT_NS // READINGS
+        noise = [dice.gauss(0.0, 1.0) for _ in range(3)]
+        slowness = share_of(faults, "slow_model", ts_ns, HOSTED, base=1.0)
+        yield from _reading(ts_ns, noise, load=load, pressure=min(1.0, (slowness - 1.0) / 2.0))
+
+
+def _reading(ts_ns: int, noise: Sequence[float], *, load: float, pressure: float) -> Iterator[Event]:
     waiting = max(0, round(1.2 * load + 0.8 * noise[0] + 1.5 * QUEUE_LIMIT * pressure))
     running = max(1, min(RUNNING_LIMIT, round(6 + 12 * load + 1.5 * noise[1] + 46 * pressure)))
     cache = min(0.99, max(0.02, 0.22 + 0.32 * load + 0.02 * noise[2] + 0.5 * pressure))
