@@ -13,7 +13,7 @@ from opsloop.cli.options import Asking, Window
 from opsloop.cli.output import console, moment, show_json, table
 from opsloop.errors import InputError
 
-__all__ = ["app"]
+__all__ = ["alerts", "app", "backtest", "explain"]
 
 app = App(name="alert", help="Alerts: their state, explain one, try other rules on recorded readings.")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
-import opsloop
 from opsloop.cli import alert, guard, incident, limit
 from opsloop.cli.demo import demo
 from opsloop.cli.evaluate import evaluate
@@ -24,7 +24,7 @@ __all__ = ["app", "run"]
 app = App(
     name="opsloop",
     help="Keep an LLM service in good order: find what broke, page once, keep it fixed.",
-    version=opsloop.__version__,
+    version=version("opsloop"),
     version_flags=["--version"],
     result_action="return_value",
 )

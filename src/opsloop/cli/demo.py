@@ -5,7 +5,6 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
-import opsloop
 from opsloop.errors import ConfigError
 
 __all__ = ["demo"]
@@ -22,7 +21,7 @@ def demo() -> int:
 
 def _lab() -> Path:
     """Return labs/demo.py of this installation: inside a wheel, or beside ``src`` in a checkout."""
-    package = Path(opsloop.__file__).parent
+    package = Path(__file__).parents[1]
     for folder in (package / "labs", package.parents[1] / "labs"):
         if (folder / "demo.py").is_file():
             return folder / "demo.py"

@@ -15,7 +15,7 @@ from opsloop.clock import SystemClock
 from opsloop.event import Event, encode_event
 from opsloop.improvement import junit_xml, landed_event, load_guards, load_target, prove, run_guards
 
-__all__ = ["app"]
+__all__ = ["app", "landed", "list_guards", "run"]
 
 app = App(name="guard", help="Guards: run them over a change, and check their proofs.")
 

@@ -15,7 +15,7 @@ from opsloop.cli.output import console, moment, seconds, show_json, table
 from opsloop.clock import SystemClock
 from opsloop.improvement import Flywheel, Incident, capture, prove, write_guard
 
-__all__ = ["app"]
+__all__ = ["acknowledge", "app", "flywheel", "guard", "incidents", "postmortem", "resolve", "show"]
 
 app = App(name="incident", help="Incidents: list, read, move on, turn into a guard, count what came back.")
 

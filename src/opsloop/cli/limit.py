@@ -13,7 +13,7 @@ from opsloop.cli.options import Asking, Window
 from opsloop.cli.output import console, count, moment, percent, show_json, table
 from opsloop.errors import InputError
 
-__all__ = ["app"]
+__all__ = ["app", "explain", "limits", "simulate"]
 
 app = App(name="limit", help="Limits: use and rejections, explain one, try others on recorded traffic.")
 

@@ -204,7 +204,7 @@ class SupportBot:
         load = load_at(begin_ns, self._zone)
         marks = (
             *self._releases.events(start_ns=begin_ns, end_ns=end_ns),
-            *gauges(self._seed, slot, load=load, faults=faults),
+            *(mark for mark in gauges(self._seed, slot, load=load, faults=faults) if mark.ts_ns > self.start_ns),
         )
         return _Minute(end_ns, tuple(served), marks)
 
