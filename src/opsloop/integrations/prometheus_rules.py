@@ -158,14 +158,14 @@ def _window_rules(slo: SloSettings, names: dict[str, str], seconds: float) -> li
 
 
 def _events(slo: SloSettings, metric: str, window: str) -> str:
-    """Return the query of the events in a window; replicas that read one store all count the same, so the most counts.
+    """Return the query of the events in a window: of all replicas together, as each counts what it stored.
 
-    Goodput is read off the gauge of that window.
+    Goodput is read off the gauge of that window, which all replicas of a store show alike.
     """
     if slo.sli == "goodput":
         gauge = WINDOW_TOTAL if metric == TOTAL else WINDOW_BAD
         return f'max({gauge}{{slo="{slo.id}", window="{window}"}})'
-    return f'max(increase({metric}{{slo="{slo.id}"}}[{window}]))'
+    return f'sum(increase({metric}{{slo="{slo.id}"}}[{window}]))'
 
 
 def _names(window: str) -> tuple[str, str]:
