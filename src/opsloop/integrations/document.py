@@ -21,7 +21,7 @@ def write_yaml(documents: Sequence[Any], *, head: str = "") -> str:
     """
     yaml = _yaml()
 
-    class Writer(yaml.SafeDumper):  # type: ignore[misc, name-defined]
+    class Writer(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
         """Writes texts of several lines as blocks, and nothing as an alias."""
 
         def ignore_aliases(self, data: object) -> bool:
@@ -45,7 +45,11 @@ def read_yaml(text: str, *, name: str) -> list[dict[str, Any]]:
     """
     yaml = _yaml()
     try:
-        documents = [each for each in yaml.safe_load_all(text) if each is not None]
+        documents = [
+            each
+            for each in yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            if each is not None
+        ]
     except yaml.YAMLError as cause:
         place = " ".join(str(cause).split())
         raise PayloadError(f"{name} is not YAML: {place}", fix="mend the line it names") from cause
