@@ -25,12 +25,13 @@ def dashboard(
     explain: Annotated[
         str, Parameter(help="An objective or SLO: print its numbers so that you can recompute it.")
     ] = "",
+    compare: Annotated[str, Parameter(help="Beside: 1d or 1w ago, or before the last deploy (deploy).")] = "",
     window: Window | None = None,
     asking: Asking | None = None,
 ) -> int:
     """Show latency, traffic, errors, saturation, quality and SLO burn, each with its objective and verdict."""
     options = asking or Asking()
-    arguments = (window or Window()).arguments()
+    arguments = (window or Window()).arguments() | {"compare": compare or None}
     with connect(options.settings(), url=options.url) as api:
         if explain:
             answer = api.call("/api/signals/explain", {"id": explain})
@@ -70,11 +71,32 @@ def _screen(answer: dict[str, Any]) -> RenderableType:
         Text(""),
         table(("", "signal", "now", "objective", "n", "why"), map(_reading, answer["readings"]), right=("now", "n")),
     ]
+    if answer.get("comparison"):
+        parts += [Text(""), *_comparison(answer["comparison"])]
     for slo in answer["slos"]:
         parts += [Text(""), Text(f"{slo['id']}: {slo['sentence']}", style="bold")]
         columns = ("", "severity", "windows", "burn", "pages at", "why")
         parts.append(table(columns, map(_tier, slo["tiers"]), right=("burn", "pages at")))
     return Group(*parts)
+
+
+def _comparison(found: dict[str, Any]) -> list[RenderableType]:
+    rows = [
+        (
+            each["title"],
+            _value(each["before"], each["unit"]),
+            _value(each["after"], each["unit"]),
+            _change(each["ratio"]),
+        )
+        for each in found["changes"]
+        if each["before"] is not None or each["after"] is not None
+    ]
+    columns = ("measure", "before", "after", "change")
+    return [Text(found["sentence"], style="bold"), table(columns, rows, right=columns[1:])]
+
+
+def _change(ratio: float | None) -> str | None:
+    return None if ratio is None else f"{ratio:+.0%}"
 
 
 def _reading(reading: dict[str, Any]) -> tuple[Any, ...]:
