@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import urllib.request
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -42,3 +45,21 @@ def test_a_scrape_shows_the_service(server):
     assert 'opsloop_slo_bad_events_total{slo="availability"} 1\n' in text
     assert "req-A" not in text
     assert not text.endswith("# EOF\n")
+
+
+def test_the_command_line_compares_and_draws(server, tmp_path):
+    """One panel becomes a picture in a file, and a deploy parts before from after."""
+    now_ns = SystemClock().now_ns()
+    lines = [{"ts_ns": now_ns - 60 * 10**9, "event": "deploy", "release": "v2"}]
+    lines += [
+        {"ts_ns": now_ns - back * 10**9, "event": "request", "duration_us": 200_000 if back > 60 else 400_000}
+        for back in range(20, 100)
+    ]
+    server.ask("/api/events", body=b"".join(json.dumps(line).encode() + b"\n" for line in lines), headers=LINES)
+    command = [sys.executable, "-m", "opsloop.cli", "dashboard", "--url", server.url, "--from", "10m"]
+    file = tmp_path / "latency.svg"
+    assert subprocess.run([*command, "--svg", str(file), "--panel", "latency"], check=True).returncode == 0
+    assert ET.parse(file).getroot().get("role") == "img"
+    done = subprocess.run([*command, "--compare", "deploy"], check=True, capture_output=True, text=True)
+    assert "Compared with the deploy of v2 at" in done.stdout
+    assert "+100%" in done.stdout

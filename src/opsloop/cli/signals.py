@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -13,6 +14,8 @@ from rich.text import Text
 from opsloop.cli.client import Api, connect
 from opsloop.cli.options import Asking, Window
 from opsloop.cli.output import SHAPES, console, count, moment, percent, seconds, show_json, table
+from opsloop.dashboard.svg import PANELS, panel_svg
+from opsloop.errors import InputError
 
 __all__ = ["dashboard"]
 
@@ -26,6 +29,8 @@ def dashboard(
         str, Parameter(help="An objective or SLO: print its numbers so that you can recompute it.")
     ] = "",
     compare: Annotated[str, Parameter(help="Beside: 1d or 1w ago, or before the last deploy (deploy).")] = "",
+    svg: Annotated[Path | None, Parameter(help="Write one panel as a picture into this file; - prints it.")] = None,
+    panel: Annotated[str, Parameter(help=f"With --svg: one of {', '.join(PANELS)}.")] = "latency",
     window: Window | None = None,
     asking: Asking | None = None,
 ) -> int:
@@ -39,6 +44,8 @@ def dashboard(
                 show_json(answer)
             else:
                 print(answer["text"])
+        elif svg is not None:
+            _write(svg, panel_svg(api.call("/api/signals", arguments), panel))
         elif options.json:
             show_json(api.call("/api/signals", arguments))
         elif watch:
@@ -46,6 +53,16 @@ def dashboard(
         else:
             console().print(_screen(api.call("/api/signals", arguments)))
     return 0
+
+
+def _write(file: Path, picture: str) -> None:
+    if str(file) == "-":
+        print(picture, end="")
+        return
+    try:
+        file.write_text(picture, encoding="utf-8")
+    except OSError as cause:
+        raise InputError(f"cannot write {file}: {cause.strerror}", fix="check --svg") from cause
 
 
 def _watch(api: Api, arguments: dict[str, str | None]) -> None:
