@@ -7,7 +7,7 @@ import pytest
 from opsloop.alerting.lifecycle import AlertState, Phase, Timing, step
 from opsloop.clock import NANOSECONDS, seeded
 from opsloop.verdict import Verdict
-from tests.integrations.promtool import expect, needs_promtool, run, series
+from tests.integrations.promtool import expect, needs_closed_windows, run, series
 
 SERIES = 60
 INSTANTS = 80
@@ -78,7 +78,7 @@ def verdict_of(folder, tests):
     return run(folder, RULES, interval_seconds=MINUTE, inputs=inputs, tests=tests)
 
 
-@needs_promtool
+@needs_closed_windows
 def test_an_alert_lives_as_in_prometheus(tmp_path, capsys):
     """60 random series over 80 instants, with gaps and stale markers: every state is the same."""
     code, said = verdict_of(tmp_path, life())
@@ -87,7 +87,7 @@ def test_an_alert_lives_as_in_prometheus(tmp_path, capsys):
         print(f"\n  {SERIES * INSTANTS * len(STATES)} states agree with Prometheus")  # noqa: T201 - how much was compared
 
 
-@needs_promtool
+@needs_closed_windows
 @pytest.mark.parametrize(
     "knobs",
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import subprocess
 
@@ -12,6 +13,19 @@ import pytest
 INVERSE = 1 / 1e-9
 """What ``round(x, 1e-9)`` multiplies with in Prometheus."""
 
+
+def _version():
+    """Return promtool's major version, 0 when there is none."""
+    if shutil.which("promtool") is None:
+        return 0
+    done = subprocess.run(["promtool", "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"version (\d+)", done.stdout + done.stderr)
+    return int(found[1]) if found else 0
+
+
+needs_closed_windows = pytest.mark.skipif(
+    _version() != 2, reason="promtool 2 is not installed; in 3 a range leaves its first sample out"
+)
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 needs_amtool = pytest.mark.skipif(shutil.which("amtool") is None, reason="amtool is not installed")
 

@@ -27,7 +27,7 @@ from opsloop.integrations.prometheus_rules import (
 )
 from opsloop.settings import DEFAULT_SLOS, Settings, SloSettings
 from opsloop.verdict import Verdict
-from tests.integrations.promtool import expect, needs_promtool, rounded, run, series
+from tests.integrations.promtool import expect, needs_closed_windows, needs_promtool, rounded, run, series
 from tests.integrations.scenarios import SCENARIOS
 
 TARGET = 0.99
@@ -128,7 +128,7 @@ def truth_of(name):
     return Truth(counts, step_seconds), range(5, len(counts) + 1, stride)
 
 
-@needs_promtool
+@needs_closed_windows
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_prometheus_agrees_at_every_point(name, tmp_path, capsys):
     """Ratios, burns and alerts are those of burn.py, without evidence, and with it as Chernoff bounds it."""
@@ -155,7 +155,7 @@ MUTANTS = {
 }
 
 
-@needs_promtool
+@needs_closed_windows
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_wrong_rule_is_found(mutant, tmp_path):
     """A window off by a minute, a missing window or a shifted threshold disagrees somewhere."""

@@ -18,7 +18,17 @@ from opsloop.integrations.prometheus_rules import prometheus_rules
 from opsloop.integrations.slo_file import to_toml
 from opsloop.integrations.sloth import alert_windows, from_sloth, to_sloth
 
-__all__ = ["exports", "imports"]
+__all__ = [
+    "alertmanager",
+    "exports",
+    "grafana",
+    "import_openslo",
+    "import_sloth",
+    "imports",
+    "openslo",
+    "prometheus",
+    "sloth",
+]
 
 exports = App(name="export", help="Print objectives for Prometheus, Alertmanager, Grafana, OpenSLO or Sloth.")
 imports = App(name="import", help="Print the objectives of an OpenSLO or Sloth file as TOML for opsloop.toml.")

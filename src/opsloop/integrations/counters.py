@@ -71,7 +71,8 @@ class SignalCounters:
         """Count for the objectives of the settings."""
         self._clock = clock
         self._lock = threading.Lock()
-        self._slos = tuple((slo, equals(**slo.labels)) for slo in settings.slo if slo.sli != "goodput")
+        counted = (slo for slo in settings.slo if slo.sli != "goodput")
+        self._slos = tuple((slo, equals(**slo.labels) if slo.labels else None) for slo in counted)
         self._good = {slo.id: [0, 0] for slo, _ in self._slos}
         bounds = bounds_of(settings)
         self._durations = _Histogram(_LATENCY, "Served requests, end to end.", bounds)
@@ -117,10 +118,10 @@ class SignalCounters:
             return [each.family() for each in (*counts, *histograms)] + [*objectives, late]
 
     def _request(self, event: Event) -> None:
-        outcome = "rejected" if rejected(event) else "error" if event.error else "success"
-        self._requests.add((event.service, event.route, outcome))
-        if outcome == "rejected":
+        if rejected(event):
+            self._requests.add((event.service, event.route, "rejected"))
             return
+        self._requests.add((event.service, event.route, "error" if event.error else "success"))
         if event.error:
             self._errors.add((event.service, event.error_type))
         self._durations.add(event, event.duration_us)
@@ -143,7 +144,7 @@ class SignalCounters:
 
     def _judge(self, event: Event) -> None:
         for slo, where in self._slos:
-            if not matches(where, event):
+            if where is not None and not matches(where, event):
                 continue
             good = is_good(slo, event)
             if good is not None:
@@ -204,7 +205,7 @@ class _Histogram:
             total = 0
             for end, n, exemplar in zip(ends, found.counts, found.exemplars, strict=True):
                 total += n
-                samples.append(Sample(total, {**labels, "le": end}, "_bucket", exemplar))
+                samples.append(Sample(total, {**labels, "le": end}, "_bucket", _exemplar(exemplar)))
             samples += [Sample(total, labels, "_count"), Sample(found.sum_us / 1e6, labels, "_sum")]
         return Family(self._name, "histogram", self._text, tuple(samples))
 
@@ -214,11 +215,18 @@ class _Buckets:
 
     def __init__(self, buckets: int) -> None:
         self.counts = [0] * buckets
-        self.exemplars: list[Exemplar | None] = [None] * buckets
+        self.exemplars: list[tuple[Event, int] | None] = [None] * buckets
         self.sum_us = 0
 
     def add(self, bucket: int, took_us: int, event: Event) -> None:
         self.counts[bucket] += 1
         self.sum_us += took_us
         if event.request_id:
-            self.exemplars[bucket] = Exemplar({"request_id": event.request_id}, took_us / 1e6, event.ts_ns)
+            self.exemplars[bucket] = (event, took_us)
+
+
+def _exemplar(latest: tuple[Event, int] | None) -> Exemplar | None:
+    if latest is None:
+        return None
+    event, took_us = latest
+    return Exemplar({"request_id": event.request_id}, took_us / 1e6, event.ts_ns)

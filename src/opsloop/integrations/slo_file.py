@@ -19,7 +19,7 @@ import msgspec
 from opsloop.errors import PayloadError
 from opsloop.settings import SloSettings
 
-__all__ = ["Imported", "guess", "objective_from", "slo_id", "to_toml", "unique"]
+__all__ = ["Guess", "Imported", "guess", "objective_from", "slo_id", "to_toml", "unique"]
 
 
 class Imported(msgspec.Struct, frozen=True):
