@@ -22,34 +22,34 @@ def _drawn(name, rates, *, errors):
     return counts
 
 
-def steady(minutes=480):
+def steady(minutes=300):
     """Half of the budget of 99% all the time."""
     return _drawn("steady", [40] * minutes, errors=lambda _: 0.005)
 
 
-def spike(minutes=480):
+def spike(minutes=420):
     """Most requests fail for twenty minutes; later everything fails for four."""
     at = {**dict.fromkeys(range(150, 170), 0.8), **dict.fromkeys(range(330, 334), 1.0)}
     return _drawn("spike", [40] * minutes, errors=lambda step: at.get(step, 0.001))
 
 
-def slow_burn(minutes=600):
+def slow_burn(minutes=480):
     """A share of failures that creeps from nothing to a tenth."""
-    return _drawn("slow burn", [30] * minutes, errors=lambda step: step / 6000)
+    return _drawn("slow burn", [30] * minutes, errors=lambda step: step / 3000)
 
 
-def low_traffic(minutes=600):
+def low_traffic(minutes=480):
     """Six requests an hour, of which a few fail."""
     return _drawn("low traffic", [0.1] * minutes, errors=lambda step: 0.25 if 200 < step < 400 else 0.02)
 
 
-def gap(minutes=600):
+def gap(minutes=480):
     """No request at all for two and a half hours in the middle of an outage."""
     rates = [0 if 200 <= step < 350 else 20 for step in range(minutes)]
     return _drawn("gap", rates, errors=lambda step: 0.4 if 180 < step < 400 else 0.004)
 
 
-def on_the_edge(minutes=480):
+def on_the_edge(minutes=300):
     """Exactly six in a hundred fail, all the time: six times what 99% allow, and not more."""
     return [(6, 100)] * minutes
 

@@ -13,8 +13,10 @@ Evidence
     ``D = r ln(r/E) + (1-r) ln((1-r)/(1-E))``: the rules ask for ``n D > ln(1/ALPHA)``. The bound is never below the
     tail, so an exported rule never pages where the exact guard would not; it may ask for a failure or two more.
 Limits
-    A vanished series resolves in Prometheus, where we keep the alert. Goodput is judged again when a score comes in,
-    which no counter can say, so its rules read the window gauges that we export. Composites stay with us.
+    While a counter is younger than a window, Prometheus extrapolates its count by up to half a scrape interval, and the
+    evidence with it. A vanished series resolves in Prometheus, where we keep the alert. Goodput is judged again when a
+    score comes in, which no counter can say, so its rules read the window gauges that we export. Composites stay with
+    us.
 """
 
 from __future__ import annotations
