@@ -13,6 +13,7 @@ from cyclopts.exceptions import CycloptsError
 from opsloop.cli import alert, guard, incident, limit
 from opsloop.cli.demo import demo
 from opsloop.cli.evaluate import evaluate
+from opsloop.cli.exports import exports, imports
 from opsloop.cli.ingest import ingest
 from opsloop.cli.logs import logs
 from opsloop.cli.output import EXIT_WRONG, failure
@@ -38,6 +39,8 @@ app.command(limit.app)
 app.command(alert.app)
 app.command(incident.app)
 app.command(guard.app)
+app.command(exports)
+app.command(imports)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -13,6 +14,8 @@ from rich.text import Text
 from opsloop.cli.client import Api, connect
 from opsloop.cli.options import Asking, Window
 from opsloop.cli.output import SHAPES, console, count, moment, percent, seconds, show_json, table
+from opsloop.dashboard.svg import PANELS, panel_svg
+from opsloop.errors import InputError
 
 __all__ = ["dashboard"]
 
@@ -25,12 +28,15 @@ def dashboard(
     explain: Annotated[
         str, Parameter(help="An objective or SLO: print its numbers so that you can recompute it.")
     ] = "",
+    compare: Annotated[str, Parameter(help="Beside: 1d or 1w ago, or before the last deploy (deploy).")] = "",
+    svg: Annotated[Path | None, Parameter(help="Write one panel as a picture into this file; - prints it.")] = None,
+    panel: Annotated[str, Parameter(help=f"With --svg: one of {', '.join(PANELS)}.")] = "latency",
     window: Window | None = None,
     asking: Asking | None = None,
 ) -> int:
     """Show latency, traffic, errors, saturation, quality and SLO burn, each with its objective and verdict."""
     options = asking or Asking()
-    arguments = (window or Window()).arguments()
+    arguments = (window or Window()).arguments() | {"compare": compare or None}
     with connect(options.settings(), url=options.url) as api:
         if explain:
             answer = api.call("/api/signals/explain", {"id": explain})
@@ -38,6 +44,8 @@ def dashboard(
                 show_json(answer)
             else:
                 print(answer["text"])
+        elif svg is not None:
+            _write(svg, panel_svg(api.call("/api/signals", arguments), panel))
         elif options.json:
             show_json(api.call("/api/signals", arguments))
         elif watch:
@@ -45,6 +53,16 @@ def dashboard(
         else:
             console().print(_screen(api.call("/api/signals", arguments)))
     return 0
+
+
+def _write(file: Path, picture: str) -> None:
+    if str(file) == "-":
+        print(picture, end="")
+        return
+    try:
+        file.write_text(picture, encoding="utf-8")
+    except OSError as cause:
+        raise InputError(f"cannot write {file}: {cause.strerror}", fix="check --svg") from cause
 
 
 def _watch(api: Api, arguments: dict[str, str | None]) -> None:
@@ -70,11 +88,32 @@ def _screen(answer: dict[str, Any]) -> RenderableType:
         Text(""),
         table(("", "signal", "now", "objective", "n", "why"), map(_reading, answer["readings"]), right=("now", "n")),
     ]
+    if answer.get("comparison"):
+        parts += [Text(""), *_comparison(answer["comparison"])]
     for slo in answer["slos"]:
         parts += [Text(""), Text(f"{slo['id']}: {slo['sentence']}", style="bold")]
         columns = ("", "severity", "windows", "burn", "pages at", "why")
         parts.append(table(columns, map(_tier, slo["tiers"]), right=("burn", "pages at")))
     return Group(*parts)
+
+
+def _comparison(found: dict[str, Any]) -> list[RenderableType]:
+    rows = [
+        (
+            each["title"],
+            _value(each["before"], each["unit"]),
+            _value(each["after"], each["unit"]),
+            _change(each["ratio"]),
+        )
+        for each in found["changes"]
+        if each["before"] is not None or each["after"] is not None
+    ]
+    columns = ("measure", "before", "after", "change")
+    return [Text(found["sentence"], style="bold"), table(columns, rows, right=columns[1:])]
+
+
+def _change(ratio: float | None) -> str | None:
+    return None if ratio is None else f"{ratio:+.0%}"
 
 
 def _reading(reading: dict[str, Any]) -> tuple[Any, ...]:

@@ -11,6 +11,7 @@ import msgspec
 from opsloop.clock import NANOSECONDS, Clock
 from opsloop.dashboard.board import NEEDED, headline
 from opsloop.dashboard.burn import Count, budget
+from opsloop.dashboard.compare import Comparison, around, compared, earlier
 from opsloop.dashboard.errors import ratio
 from opsloop.dashboard.evaluation import (
     budget_series,
@@ -28,6 +29,7 @@ from opsloop.dashboard.sql import slo_counts_from_rows, slo_statement
 from opsloop.dashboard.window import STAGES
 from opsloop.endpoint import WINDOW_PARAMETERS, Arguments, Endpoint, Parameter, window_of
 from opsloop.errors import InputError
+from opsloop.filter import equals
 from opsloop.settings import Settings, SloSettings
 from opsloop.stream import Database
 from opsloop.verdict import Verdict
@@ -46,6 +48,7 @@ _SHOWN: Final = (
     "saturation_ratio",
     "quality_mean",
 )
+_COMPARE: Final = Parameter("compare", "1d, 1w or deploy: the same measures a day or week ago, or before a deploy")
 _AT_LEAST: Final = re.compile(r"AT_LEAST\(\s*([0-9]+)")
 
 
@@ -59,7 +62,7 @@ def endpoints(database: Database, settings: Settings, clock: Clock) -> tuple[End
             path="/api/signals",
             summary="Golden signals, objectives and error budgets of a window, with their series",
             handler=room.signals,
-            parameters=WINDOW_PARAMETERS,
+            parameters=(*WINDOW_PARAMETERS, _COMPARE),
         ),
         Endpoint(
             path="/api/signals/explain",
@@ -95,6 +98,7 @@ class _Room:
         slos = read_slos(database, settings.slo, end_ns=end_ns)
         spent = budget_series(database, settings.slo, end_ns=end_ns)
         needed = _needed(settings)
+        way = arguments.get("compare", "")
         return {
             "now_ns": self._clock.now_ns(),
             "start_ns": start_ns,
@@ -105,6 +109,7 @@ class _Room:
             "needed": needed,
             "readings": readings,
             "totals": _totals(whole),
+            "comparison": self._comparison(way, start_ns=start_ns, end_ns=end_ns) if way else None,
             "series": _series(steps, step_seconds=step_seconds),
             "objectives": [
                 {
@@ -122,6 +127,24 @@ class _Room:
                 for slo, reading in zip(settings.slo, slos, strict=True)
             ],
         }
+
+    def _comparison(self, way: str, *, start_ns: int, end_ns: int) -> Comparison:
+        """Compare the window, or what lies around the last deploy before its end."""
+        release = ""
+        after = (start_ns, end_ns)
+        if way == "deploy":
+            found = self._database.query(equals(event="deploy"), end_ns=end_ns, limit=1, newest_first=True)
+            if not found:
+                raise InputError("no deploy was seen", fix="send an event of kind deploy, or compare with 1d or 1w")
+            before, after = around(found[0].ts_ns, start_ns=start_ns, end_ns=end_ns)
+            release = found[0].release
+        else:
+            before = earlier(way, start_ns=start_ns, end_ns=end_ns)
+        old, new = (
+            read_signals(self._database, start_ns=first, end_ns=last, slots=self._slots)[0]
+            for first, last in (before, after)
+        )
+        return compared(way, _SHOWN, old, new, release=release)
 
     def explain(self, arguments: Arguments, _body: bytes) -> dict[str, Any]:
         """Answer ``GET /api/signals/explain``."""

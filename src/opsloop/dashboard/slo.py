@@ -38,6 +38,7 @@ __all__ = [
     "SloReading",
     "burn_readings",
     "count_slo",
+    "is_good",
     "judge_slo",
     "slo_tiers",
     "slo_windows",
@@ -111,7 +112,7 @@ def count_slo(
     seen = [
         (event.ts_ns, good)
         for event in period
-        if matches(where, event) and (good := _is_good(slo, event, poor)) is not None
+        if matches(where, event) and (good := is_good(slo, event, poorly_answered=poor)) is not None
     ]
     return {
         seconds: Count(
@@ -197,8 +198,14 @@ def _pair_reading(name: str, slo: SloSettings, pair: Sequence[TierReading], *, e
     )
 
 
-def _is_good(slo: SloSettings, event: Event, poor: frozenset[str]) -> bool | None:
-    """Tell whether an event is good, or ``None`` when it is no part of the objective's total."""
+def is_good(slo: SloSettings, event: Event, *, poorly_answered: frozenset[str] = frozenset()) -> bool | None:
+    """Tell whether an event is good, or ``None`` when it is no part of the objective's total.
+
+    Labels are not looked at. Goodput needs the ids of the requests whose answers had a poor score.
+
+    >>> is_good(SloSettings(id="up"), Event(ts_ns=0, event="request", error=True))
+    False
+    """
     if slo.sli == "quality":
         pair = score_of(event)
         return None if pair is None else pair[0] >= GOOD_SCORE
@@ -208,7 +215,7 @@ def _is_good(slo: SloSettings, event: Event, poor: frozenset[str]) -> bool | Non
         return not event.error
     limit = slo.threshold_us
     if slo.sli == "goodput":
-        if event.error or event.request_id in poor:
+        if event.error or event.request_id in poorly_answered:
             return False
         return True if limit is None else None if event.duration_us is None else event.duration_us <= limit
     took = event.duration_us if slo.sli == "latency" else event.time_to_first_token_us

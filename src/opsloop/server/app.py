@@ -9,11 +9,12 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from opsloop.endpoint import Endpoint
 from opsloop.errors import InputError, OpsloopError
+from opsloop.integrations.exposition import OPEN_METRICS, TEXT
 from opsloop.server.auth import Gatekeeper
 from opsloop.server.catalogue import all_endpoints
 from opsloop.server.intake import Intake
@@ -93,8 +94,10 @@ def _operation_routes(runtime: Runtime, gate: Gatekeeper, endpoints: Sequence[En
     async def health(_: Request) -> Response:
         return json_response(_health(runtime))
 
-    async def metrics(_: Request) -> Response:
-        return PlainTextResponse(exposition(runtime), media_type="text/plain; version=0.0.4")
+    async def metrics(request: Request) -> Response:
+        modern = "application/openmetrics-text" in request.headers.get("accept", "")
+        text = await run_in_threadpool(exposition, runtime, openmetrics=modern)
+        return Response(text, headers={"Content-Type": OPEN_METRICS if modern else TEXT, "Vary": "Accept"})
 
     async def openapi(_: Request) -> Response:
         return json_response(document(endpoints))

@@ -1,8 +1,11 @@
-"""The server's own counters in the Prometheus text format, so that it can be watched like anything else."""
+"""``/metrics``: the server's own counters and the service's signals, so that both can be watched like anything else."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from opsloop.errors import StoreError
+from opsloop.integrations.exposition import Family, Sample, render
 
 if TYPE_CHECKING:
     from opsloop.server.runtime import Runtime
@@ -10,37 +13,38 @@ if TYPE_CHECKING:
 __all__ = ["exposition"]
 
 
-def exposition(runtime: Runtime) -> str:
-    """Return the counters and gauges of a running server."""
-    commits = runtime.commits
-    turns = runtime.workers.turns if runtime.workers else 0
-    failures = runtime.workers.failures if runtime.workers else {}
-    samples = [
-        (
-            "opsloop_events_accepted_total",
+def exposition(runtime: Runtime, *, openmetrics: bool = False) -> str:
+    """Return everything that a scrape shows; when the store does not answer, the gauges read from it are left out."""
+    try:
+        gauges = runtime.signal_gauges.families()
+    except StoreError:
+        gauges = []
+    up = _family("opsloop_store_up", "gauge", "Whether the store answered.", int(bool(gauges)))
+    families = [*_own(runtime), up, *runtime.signal_counters.families(), *gauges]
+    return render(families, openmetrics=openmetrics)
+
+
+def _family(name: str, kind: Literal["counter", "gauge"], text: str, value: float) -> Family:
+    return Family(name, kind, text, (Sample(value),))
+
+
+def _own(runtime: Runtime) -> list[Family]:
+    """Return the counters and gauges of the server itself."""
+    commits, workers, counters = runtime.commits, runtime.workers, runtime.counters
+    failures = workers.failures if workers else {}
+    return [
+        _family("opsloop_events_accepted", "counter", "Events committed for senders.", counters["events_accepted"]),
+        _family("opsloop_events_rejected", "counter", "Records that can never be stored.", counters["events_rejected"]),
+        _family("opsloop_bodies_refused", "counter", "Bodies refused whole.", counters["bodies_refused"]),
+        _family("opsloop_commits", "counter", "Group commits.", commits.commits),
+        _family("opsloop_commits_failed", "counter", "Group commits that failed.", commits.failed_commits),
+        _family("opsloop_commit_waiting_rows", "gauge", "Rows that wait for their commit.", commits.waiting_rows),
+        _family("opsloop_evaluations", "counter", "Turns of the evaluation.", workers.turns if workers else 0),
+        _family("opsloop_live_tabs", "gauge", "Open live streams.", runtime.live.tabs),
+        Family(
+            "opsloop_worker_failures",
             "counter",
-            "Events committed for senders.",
-            runtime.counters["events_accepted"],
+            "Failed turns by room.",
+            tuple(Sample(n, {"room": room}) for room, n in sorted(failures.items())),
         ),
-        (
-            "opsloop_events_rejected_total",
-            "counter",
-            "Records that can never be stored.",
-            runtime.counters["events_rejected"],
-        ),
-        ("opsloop_bodies_refused_total", "counter", "Bodies refused whole.", runtime.counters["bodies_refused"]),
-        ("opsloop_commits_total", "counter", "Group commits.", commits.commits),
-        ("opsloop_commits_failed_total", "counter", "Group commits that failed.", commits.failed_commits),
-        ("opsloop_commit_waiting_rows", "gauge", "Rows that wait for their commit.", commits.waiting_rows),
-        ("opsloop_evaluations_total", "counter", "Turns of the background evaluation.", turns),
-        ("opsloop_live_tabs", "gauge", "Open live streams.", runtime.live.tabs),
     ]
-    lines = []
-    for name, kind, text, value in samples:
-        lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}", f"{name} {value}"]
-    lines += [
-        "# HELP opsloop_worker_failures_total Failed turns by room.",
-        "# TYPE opsloop_worker_failures_total counter",
-    ]
-    lines += [f'opsloop_worker_failures_total{{room="{room}"}} {n}' for room, n in sorted(failures.items())]
-    return "\n".join(lines) + "\n"

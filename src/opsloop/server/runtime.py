@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Self
 
 from opsloop.clock import Clock, SystemClock
+from opsloop.integrations.counters import SignalCounters
+from opsloop.integrations.prometheus import SignalGauges
 from opsloop.server.live import Live
 from opsloop.server.workers import Workers
 from opsloop.settings import Settings
@@ -36,6 +38,9 @@ class Runtime:
             queue_rows=settings.server.queue_rows,
         )
         self.counters: Counter[str] = Counter()
+        self.signal_counters = SignalCounters(settings, self.clock)
+        self.signal_gauges = SignalGauges(self.database, settings, self.clock)
+        self.database.listeners.append(self.signal_counters.add)
         self.last_rejection = ""
         self.live = Live()
         self.workers: Workers | None = None

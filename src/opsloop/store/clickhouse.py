@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -57,6 +57,8 @@ class ClickHouseStream:
     def __init__(self, location: str, *, database: str = "") -> None:
         """Open the store at ``location`` and bring its schema up to date."""
         self.location = location
+        self.listeners: list[Callable[[Sequence[Event]], None]] = []
+        """Each is told of the events that an append stored anew, in order; it must be quick and must not raise."""
         self._write_lock = threading.Lock()
         self._closed = False
         self._writer: Client | None = None
@@ -95,6 +97,8 @@ class ClickHouseStream:
                     self._client().insert("events", data, column_names=COLUMNS, column_oriented=True)
                 self._sequence += len(fresh)
                 self._remember(event.event_id for event in fresh if event.event_id)
+        for told in self.listeners if fresh else ():
+            told(fresh)
         return len(fresh)
 
     def query(
