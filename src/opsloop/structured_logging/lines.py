@@ -1,10 +1,9 @@
 r"""Written at once, at the price of the encoder: what is bound is kept as JSON, and only the call's own fields are new.
 
-A line is flat: ``{"event":"log",`` what is bound ``,`` the call's fields ``,"message":"…","ts_ns":…}``.
-In another
-order this is the form that :class:`JsonLinesSink` gives an event, and both read back as the same. Whatever needs a closer
-look (a name that is bound already, a value that does not fit its column, something to redact, a sampled kind) takes the
-way of :class:`Output`, which makes the event first.
+A line is flat: ``{"event":"log",`` what is bound ``,`` the call's fields ``,"message":"…","ts_ns":…}``. In another
+order this is the form that :class:`JsonLinesSink` gives an event, and both read back as the same. Whatever needs a
+closer look (a name that is bound already, a value that does not fit its column, something to redact, a sampled kind)
+takes the way of :class:`Output`, which makes the event first.
 """
 
 from __future__ import annotations

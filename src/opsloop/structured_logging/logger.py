@@ -10,17 +10,20 @@ from typing import IO, Any, Final
 from opsloop.clock import Clock, Ids, SystemClock, SystemIds
 from opsloop.errors import ConfigError
 from opsloop.event import SEVERITIES
-from opsloop.settings import LogSettings, load_settings
+from opsloop.settings import LogSettings, environment, load_settings
 from opsloop.stream import Sink
 from opsloop.structured_logging.buffered import BufferedSink
 from opsloop.structured_logging.context import Context, current, use
+from opsloop.structured_logging.decorators import Measure, traced
+from opsloop.structured_logging.exporter import Exporter
 from opsloop.structured_logging.handed import HandedOutput
 from opsloop.structured_logging.lines import LineOutput
 from opsloop.structured_logging.output import SPAN_KINDS, Bound, Output, rules_of
 from opsloop.structured_logging.redact import Rules
 from opsloop.structured_logging.sample import Sampling
 from opsloop.structured_logging.scope import RequestScope, StepScope, observe
-from opsloop.structured_logging.sinks import JsonLinesSink
+from opsloop.structured_logging.sinks import JsonLinesSink, Tee
+from opsloop.structured_logging.spool import Spool
 
 __all__ = ["DefaultLogger", "Logger", "log"]
 
@@ -134,6 +137,20 @@ class Logger:
         """Open a step for a ``with`` block; when that ends, one span event is written, with duration and failure."""
         return StepScope(self._output, kind, {**self._bound.fields, **fields})
 
+    def tool(self, function: Any = None, /, *, measure: Measure | None = None, **fields: Any) -> Any:
+        """Decorate a function, plain, async or a generator, so that each call is a ``tool`` step; see :func:`traced`.
+
+        ``@log.tool`` names the tool as the function is named, ``@log.tool(tool="search")`` as it says.
+        """
+        return traced(self.step, "tool", function, measure, fields)
+
+    def model_call(self, function: Any = None, /, *, measure: Measure | None = None, **fields: Any) -> Any:
+        """Decorate a function so that each call is an ``llm`` step; a generator's first item is the first token.
+
+        ``measure(result)`` returns what to add, such as the tokens; of a stream it is asked for every item.
+        """
+        return traced(self.step, "llm", function, measure, fields)
+
     @contextmanager
     def scope(self, **fields: Any) -> Iterator[Context]:
         """Put fields on every event within a ``with`` block, whichever logger of this process writes it."""
@@ -170,11 +187,13 @@ class DefaultLogger(Logger):
         problem = ""
         try:
             settings = load_settings().log
-        except ConfigError as cause:
+            sink = _default_sink(settings)
+        except (ConfigError, OSError) as cause:
             settings, problem = LogSettings(), str(cause)
+            sink = _default_sink(settings)
         stamp = {"service": settings.service, "environment": settings.environment, "release": settings.release}
         self._output = _output(
-            JsonLinesSink(sys.stdout),
+            sink,
             clock=SystemClock(),
             ids=SystemIds(),
             stamp=stamp,
@@ -184,6 +203,17 @@ class DefaultLogger(Logger):
         if problem:
             self.warning(f"default log settings are in use: {problem}")
         return self._output
+
+
+def _default_sink(settings: LogSettings) -> Sink:
+    """Return standard output, and behind a buffer the server too when the settings name one."""
+    lines = JsonLinesSink(sys.stdout)
+    if not settings.export_url:
+        return lines
+    spool = Spool(settings.export_spool) if settings.export_spool else None
+    variables = environment()
+    token = variables.get("OPSLOOP_INGEST_TOKEN") or variables.get("OPSLOOP_TOKEN") or ""
+    return BufferedSink(Tee(lines, Exporter(settings.export_url, token=token, spool=spool)))
 
 
 def _output(sink: Sink, **options: Any) -> Output:
