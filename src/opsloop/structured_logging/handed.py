@@ -7,6 +7,7 @@ they are when nothing can change them, and as their JSON otherwise, so the event
 from __future__ import annotations
 
 from collections.abc import Mapping
+from gc import is_tracked
 from typing import Any, Final
 
 from opsloop.event import SEVERITIES, Event
@@ -41,8 +42,9 @@ class HandedOutput(Output):
         number = self._draw()
         if number >= self._queue.mark and not self._admit(number, severity, LANES[severity]):
             return
+        kept = frozen(fields) if is_tracked(fields) else fields  # its own first step, without the call
         self._by_severity[severity].append(
-            (number, severity, self, self._now_ns(), "log", message, self._current(), bound, frozen(fields))
+            (number, severity, self, self._now_ns(), "log", message, self._current(), bound, kept)
         )
 
     def event(self, kind: str, bound: Bound, fields: dict[str, Any], *, ts_ns: int | None = None) -> None:
@@ -62,9 +64,8 @@ class HandedOutput(Output):
         if number >= self._queue.mark and not self._admit(number, severity, lane):
             return
         when = self._now_ns() if ts_ns is None else ts_ns
-        self._queue.lanes[lane].append(
-            (number, severity, self, when, kind, _NO_MESSAGE, context, bound, frozen(fields))
-        )
+        kept = frozen(fields) if is_tracked(fields) else fields
+        self._queue.lanes[lane].append((number, severity, self, when, kind, _NO_MESSAGE, context, bound, kept))
 
     def made(  # noqa: PLR0917 - it takes a record apart
         self,

@@ -21,8 +21,11 @@ LANES: Final = (0, 0, 1, 2, 3, 3)
 """The lane of each severity, in the order of :data:`opsloop.event.SEVERITIES`."""
 _LAST: Final = 3
 IDLE_SECONDS: Final = 0.5
-LINGER_SECONDS: Final = 0.02
-"""How long a writer gathers after the first record has come."""
+NAP_SECONDS: Final = 0.05
+"""How long a writer gathers before it looks again."""
+NAPS: Final = 20
+"""After this many naps without a record the writer sleeps, and the next caller wakes it: that costs the caller more
+than the call itself, so it must not happen in every batch."""
 
 
 class Handover:
@@ -57,6 +60,7 @@ class Handover:
         for lane in self.lanes:
             lane.clear()
         self.mark = 0
+        self._naps = 0
 
     def put(self, severity: int, lane: int, *fields: Any) -> bool:
         """Append a record without waiting; return whether it was kept."""
@@ -97,14 +101,16 @@ class Handover:
         return taken
 
     def rest(self) -> None:
-        """Wait for the next record, then a little for more; :meth:`hurry` ends both."""
-        if not len(self):
+        """Nap while records come, sleep once they do not; :meth:`hurry` ends both."""
+        self._naps = 0 if len(self) else self._naps + 1
+        if self._naps > NAPS:
             with self._lock:
                 self.mark = 0
             if not len(self):
                 self._wake.wait(IDLE_SECONDS)
+                self._naps = 0 if self._wake.is_set() else self._naps
         self._wake.clear()
-        self._hurry.wait(LINGER_SECONDS)
+        self._hurry.wait(NAP_SECONDS)
         self._hurry.clear()
 
     def hurry(self) -> None:
