@@ -5,8 +5,9 @@
 The call has five fields and three bound ones. The floor is what nobody can go below who writes the line at once: encode
 the merged record and hand the bytes to a buffered file. Subjects are interleaved in short rounds and the best round of
 each counts, with the garbage collector off as timeit has it, so that a busy machine disturbs little: compare the
-ratios, not the machines. What a writer's thread does is outside of the timed part and shown below the table. Peers are measured
-where they are installed (orjson, structlog, python-json-logger, loguru, opentelemetry-sdk), in a fast usual setting.
+ratios, not the machines. What a writer's thread does is outside of the timed part and shown below the table. Peers are
+measured where they are installed (orjson, structlog, python-json-logger, loguru, opentelemetry-sdk), in a fast usual
+setting.
 """
 
 from __future__ import annotations
