@@ -283,3 +283,14 @@ def test_an_exporter_speaks_to_the_real_lines_reader(server):
         exporter.append(events(2))
         assert exporter.flush(20)
     assert [decode_event(line).message for line in lines] == ["0", "1"]
+
+
+def test_the_ready_logger_exports_when_the_settings_say_so(server, tmp_path):
+    """Two variables are enough: the line is on standard output and, once, at the server."""
+    environment = {**os.environ, "OPSLOOP_EXPORT_URL": server.url, "OPSLOOP_EXPORT_SPOOL": str(tmp_path / "spool")}
+    code = "from opsloop.structured_logging import log\nlog.info('start', words=5)\n"
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert decode_event(run.stdout).message == "start"
+    assert list(server.deliveries.values()) == [1]
+    assert list((tmp_path / "spool").iterdir()) == []
