@@ -54,6 +54,10 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Events below this severity are not written."""
     redact: bool = True
     """Mask secrets and personal data before an event leaves the process."""
+    export_url: str = ""
+    """A server that gets the events too, such as ``http://127.0.0.1:4318``; none by default."""
+    export_spool: str = ""
+    """A folder in which events wait for that server, so that a crash loses none; in memory by default."""
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -279,6 +283,8 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "OPSLOOP_ENVIRONMENT": "log.environment",
     "OPSLOOP_RELEASE": "log.release",
     "OPSLOOP_LOG_LEVEL": "log.level",
+    "OPSLOOP_EXPORT_URL": "log.export_url",
+    "OPSLOOP_EXPORT_SPOOL": "log.export_spool",
     "OPSLOOP_HOST": "server.host",
     "OPSLOOP_PORT": "server.port",
     "OPSLOOP_STORE": "server.store",

@@ -163,7 +163,8 @@ def test_a_log_line_stands_in_the_open_span(log, memory):
     """A line carries the id of the span it was written in; a span written without a scope gets its own."""
     with log.request() as request, log.step("agent") as step:
         log.info("inside")
-        tool = log.event("tool", tool="search")
+        log.event("tool", tool="search")
+    tool = next(e for e in memory if e.event == "tool")
     line = next(e for e in memory if e.event == "log")
     assert (line.span_id, line.event_id) == (step.span_id, "")
     assert tool.parent_span_id == step.span_id
@@ -203,12 +204,15 @@ def test_a_field_that_does_not_fit_is_kept_beside():
     )
 
 
-def test_an_event_is_a_copy(log):
+def test_an_event_is_a_copy(log, memory):
     """What the caller changes after the call does not reach the event."""
     documents = [{"id": "a"}]
-    event = log.event("retrieve", documents=documents)
+    bound = log.bind(tags=(tags := ["x"]))
+    bound.event("retrieve", documents=documents)
     documents.append({"id": "b"})
-    assert event.attributes == {"documents": [{"id": "a"}]}
+    tags.append("y")
+    bound.info("later")
+    assert [event.attributes for event in memory] == [{"tags": ["x"], "documents": [{"id": "a"}]}, {"tags": ["x"]}]
 
 
 class Broken:

@@ -18,6 +18,7 @@ from __future__ import annotations
 from opsloop.structured_logging.buffered import BufferedSink
 from opsloop.structured_logging.context import isolated, wrap
 from opsloop.structured_logging.correlate import correlate
+from opsloop.structured_logging.exporter import Exporter
 from opsloop.structured_logging.find import query
 from opsloop.structured_logging.format import format_query
 from opsloop.structured_logging.handler import LoggingHandler
@@ -25,12 +26,15 @@ from opsloop.structured_logging.logger import Logger, log
 from opsloop.structured_logging.propagation import incoming, outgoing
 from opsloop.structured_logging.query import Query, parse_query
 from opsloop.structured_logging.redact import Pattern, Rules, redact
+from opsloop.structured_logging.sample import Sampling
 from opsloop.structured_logging.scope import RequestScope, StepScope
-from opsloop.structured_logging.sinks import JsonLinesSink
+from opsloop.structured_logging.sinks import JsonLinesSink, Tee
+from opsloop.structured_logging.spool import Spool
 from opsloop.structured_logging.story import Story
 
 __all__ = [
     "BufferedSink",
+    "Exporter",
     "JsonLinesSink",
     "Logger",
     "LoggingHandler",
@@ -38,8 +42,11 @@ __all__ = [
     "Query",
     "RequestScope",
     "Rules",
+    "Sampling",
+    "Spool",
     "StepScope",
     "Story",
+    "Tee",
     "correlate",
     "format_query",
     "incoming",

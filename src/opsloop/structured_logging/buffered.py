@@ -1,8 +1,9 @@
-"""A sink that takes the writing off the caller's thread: bounded, counted, flushed at exit, safe after a fork.
+"""A sink that takes the work off the caller's thread: bounded, counted, flushed at exit, safe after a fork.
 
-``append`` only hands events over and never waits. One daemon thread writes batches to the sink behind. When the buffer
-is full the least valuable event is dropped (:class:`opsloop.stream.Buffer`), and one ``log.dropped`` event reports how
-many. A write that fails is counted in ``failed`` and its reason kept: nothing is raised into the host.
+A :class:`Logger` over it hands over what a call said, and nothing else; the one daemon thread here makes the event,
+redacts it, and writes batches to the sink behind. When the buffer is full the least valuable event is dropped
+(:class:`Handover`), and one ``log.dropped`` event reports how many. A write that fails is counted in ``failed`` and its
+reason kept: nothing is raised into the host.
 
 After ``os.fork`` the child starts with an empty buffer and a thread of its own: what waited belongs to the parent,
 which writes it. A fork waits (at most a second) for a write in progress, so that the child inherits no held lock.
@@ -17,16 +18,16 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from opsloop.clock import Clock, SystemClock
 from opsloop.event import SEVERITIES, Event
-from opsloop.stream import Buffer, Sink
+from opsloop.stream import Sink
+from opsloop.structured_logging.handover import LANES, Handover
 from opsloop.structured_logging.output import SINK_FAILURES
 
 __all__ = ["BufferedSink"]
 
-IDLE_SECONDS: Final = 0.5
 EXIT_SECONDS: Final = 5.0
 FORK_SECONDS: Final = 1.0
 _LIVE: Final[weakref.WeakSet[BufferedSink]] = weakref.WeakSet()
@@ -49,7 +50,7 @@ class BufferedSink:
     def __init__(self, sink: Sink, *, capacity: int = 10_000, batch: int = 500, clock: Clock | None = None) -> None:
         """Hold at most ``capacity`` events and write at most ``batch`` of them at once."""
         self._sink = sink
-        self._capacity = capacity
+        self.queue = Handover(capacity=capacity)
         self._batch = batch
         self._clock = clock or SystemClock()
         self.reset()
@@ -61,7 +62,7 @@ class BufferedSink:
         self.written = 0
         self.failed = 0
         self.last_error = ""
-        self._buffer = Buffer(capacity=self._capacity)
+        self.queue.reset()
         self._reported: dict[str, int] = {}
         self._since_ns = self._clock.now_ns()
         self._closing = False
@@ -73,30 +74,39 @@ class BufferedSink:
     @property
     def dropped(self) -> dict[str, int]:
         """How many events a full buffer has cost, by severity."""
-        return dict(self._buffer.dropped)
+        return dict(self.queue.dropped)
 
     def append(self, events: Iterable[Event]) -> int:
         """Hand events over without waiting; return how many were kept. After :meth:`close` they are counted failed."""
         kept = 0
         for event in events:
-            if self._closing:
-                self.failed += 1
-                self.last_error = "the sink is closed"
-                continue
-            kept += self._buffer.offer(event)
-        self._ensure_thread()
+            severity = SEVERITIES.index(event.severity)
+            lane = LANES[-1] if event.event == "request" else LANES[severity]
+            number = self.queue.draw()
+            if number < self.queue.mark or self.admit(number, severity, lane):
+                self.queue.lanes[lane].append((number, severity, None, event))
+                kept += 1
         return kept
+
+    def admit(self, number: int, severity: int, lane: int) -> bool:
+        """Take the slow way in: for the first record after a rest, and for one that finds the buffer half full."""
+        if self._closing:
+            self.failed += 1
+            self.last_error = "the sink is closed"
+            return False
+        self._ensure_thread()
+        return self.queue.admit(number, severity, lane)
 
     def flush(self, timeout_seconds: float = EXIT_SECONDS) -> bool:
         """Wait until everything that was handed over is written or counted; return whether that was so in time."""
         thread = self._thread
         if thread is None or not thread.is_alive():
-            if self._closing or not len(self._buffer):
-                return not len(self._buffer)
+            if self._closing or not len(self.queue):
+                return not len(self.queue)
             self._ensure_thread()
         done = threading.Event()
         self._flushes.append(done)
-        self._buffer.wake()
+        self.queue.hurry()
         return done.wait(timeout_seconds)
 
     def close(self, timeout_seconds: float = EXIT_SECONDS) -> None:
@@ -104,7 +114,7 @@ class BufferedSink:
         atexit.unregister(self.close)
         self.flush(timeout_seconds)
         self._closing = True
-        self._buffer.wake()
+        self.queue.close()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout_seconds)
@@ -131,27 +141,45 @@ class BufferedSink:
     def _run(self) -> None:
         while True:
             asked = len(self._flushes)  # those who asked before the buffer is looked at
-            at_once = asked or self._closing
-            self._write(self._buffer.take(self._batch, timeout_seconds=0.0 if at_once else IDLE_SECONDS))
-            if not len(self._buffer):
+            if not asked and not self._closing:
+                self.queue.rest()
+            self._write(self.queue.take(self._batch))
+            if not len(self.queue):
                 for _ in range(asked):
                     self._flushes.popleft().set()
                 if self._closing and not self._flushes:
                     return
 
-    def _write(self, events: list[Event]) -> None:
-        report = self._report(events)
-        batch = [*events, report] if report else events
-        if not batch:
-            return
+    def _write(self, records: list[tuple[Any, ...]]) -> None:
         with self.write_lock:
+            events = self._events(records)
+            report = self._report(events)
+            batch = [*events, report] if report else events
+            if not batch:
+                return
             try:
                 self._sink.append(batch)
             except SINK_FAILURES as cause:
-                self.failed += len(batch)
-                self.last_error = f"{type(cause).__name__}: {cause}"
+                self._fail(len(batch), cause)
             else:
                 self.written += len(batch)
+
+    def _events(self, records: list[tuple[Any, ...]]) -> list[Event]:
+        """Return the events of records: those that came as one, and those that are to be made of a call."""
+        events: list[Event] = []
+        for _, severity, output, *rest in records:
+            try:
+                event = rest[0] if output is None else output.made(severity, *rest)
+            except SINK_FAILURES as cause:
+                self._fail(1, cause)
+            else:
+                if event is not None:
+                    events.append(event)
+        return events
+
+    def _fail(self, count: int, cause: BaseException) -> None:
+        self.failed += count
+        self.last_error = f"{type(cause).__name__}: {cause}"
 
     def _report(self, events: list[Event]) -> Event | None:
         """Return the event that tells of what was dropped since the last one, or ``None``."""
@@ -167,7 +195,7 @@ class BufferedSink:
             event="log.dropped",
             service=events[0].service if events else "",
             severity="WARN",
-            message=f"{total} events dropped, the log buffer of {self._capacity} was full",
+            message=f"{total} events dropped, the log buffer of {self.queue.capacity} was full",
             attributes={"count": total, "dropped": fresh, "since_ns": since_ns},
         )
 

@@ -14,24 +14,37 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from types import MappingProxyType
-from typing import Any, Final, ParamSpec, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import msgspec
 
-from opsloop.event import Event
+from opsloop.structured_logging.record import frozen, thawed
 from opsloop.structured_logging.redact import Tokens
 
-__all__ = ["Context", "Scope", "current", "enter", "isolated", "leave", "use", "wrap"]
+__all__ = ["CURRENT", "Context", "Scope", "Seen", "current", "enter", "isolated", "leave", "use", "wrap"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
+class Seen(NamedTuple):
+    """What a scope learns of an event that is written under it."""
+
+    kind: str
+    stage: str
+    parent_span_id: str
+    duration_us: int | None
+    amounts: dict[str, int]
+    """Tokens and cost, where they were measured."""
+    error: bool
+    error_type: str
+
+
 class Scope(Protocol):
     """An open request or step: it hears of every event that is written under it."""
 
-    def observe(self, event: Event, *, counted: bool) -> None:
+    def observe(self, seen: Seen, *, counted: bool) -> None:
         """Add an event to the scope's totals; ``counted`` tells that its tokens and cost are in already."""
         ...
 
@@ -45,11 +58,11 @@ class Context(msgspec.Struct, frozen=True):
 
     def extended(self, **fields: Any) -> Context:
         """Return a context with more fields; those that are there already are replaced."""
-        return Context(MappingProxyType({**self.fields, **fields}), self.scope, self.tokens)
+        return Context(MappingProxyType({**self.fields, **thawed(frozen(fields))}), self.scope, self.tokens)
 
 
 _EMPTY: Final = Context()
-_CURRENT: Final[ContextVar[Context]] = ContextVar("opsloop_context", default=_EMPTY)
+CURRENT: Final[ContextVar[Context]] = ContextVar("opsloop_context", default=_EMPTY)
 
 
 def current() -> Context:
@@ -61,12 +74,12 @@ def current() -> Context:
     >>> dict(current().fields)
     {}
     """
-    return _CURRENT.get()
+    return CURRENT.get()
 
 
 def enter(context: Context) -> Token[Context]:
     """Make ``context`` the current one; hand the token to :func:`leave`."""
-    return _CURRENT.set(context)
+    return CURRENT.set(context)
 
 
 def leave(token: Token[Context]) -> None:
@@ -76,7 +89,7 @@ def leave(token: Token[Context]) -> None:
     nothing to restore in it.
     """
     try:
-        _CURRENT.reset(token)
+        CURRENT.reset(token)
     except ValueError:
         return
 

@@ -5,31 +5,40 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import IO, Any, Final
 
 from opsloop.clock import Clock, Ids, SystemClock, SystemIds
 from opsloop.errors import ConfigError
-from opsloop.event import SEVERITIES, Event
-from opsloop.settings import LogSettings, load_settings
+from opsloop.event import SEVERITIES
+from opsloop.settings import LogSettings, environment, load_settings
 from opsloop.stream import Sink
+from opsloop.structured_logging.buffered import BufferedSink
 from opsloop.structured_logging.context import Context, current, use
-from opsloop.structured_logging.output import Output, rules_of
+from opsloop.structured_logging.decorators import Measure, traced
+from opsloop.structured_logging.exporter import Exporter
+from opsloop.structured_logging.handed import HandedOutput
+from opsloop.structured_logging.lines import LineOutput
+from opsloop.structured_logging.output import SPAN_KINDS, Bound, Output, rules_of
 from opsloop.structured_logging.redact import Rules
-from opsloop.structured_logging.scope import RequestScope, StepScope, observed
-from opsloop.structured_logging.sinks import JsonLinesSink
+from opsloop.structured_logging.sample import Sampling
+from opsloop.structured_logging.scope import RequestScope, StepScope, observe
+from opsloop.structured_logging.sinks import JsonLinesSink, Tee
+from opsloop.structured_logging.spool import Spool
 
 __all__ = ["DefaultLogger", "Logger", "log"]
 
 _DEBUG, _INFO, _WARN, _ERROR = (SEVERITIES.index(name) for name in ("DEBUG", "INFO", "WARN", "ERROR"))
-_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Logger:
     """Writes events to a sink. It never raises into its caller: what could not be written is counted in ``failed``.
 
-    Fields that are promoted columns go there, all others into ``attributes``. ``writer`` is a stream that gets every
-    event as a line of JSON as well.
+    Fields that are promoted columns go there, all others into ``attributes``. ``sample`` is the probability with which
+    a ``log`` event is kept, or one per kind (:class:`Sampling`). ``writer`` is a stream that gets every event as a line
+    of JSON as well.
+
+    What a call costs its caller depends on the sink. Over a :class:`BufferedSink` it only hands over what was said;
+    over a :class:`JsonLinesSink` it encodes the call's own fields and writes; any other sink gets the finished event.
 
     >>> from opsloop.testing import ManualClock, MemoryStream, SeededIds
     >>> stream = MemoryStream()
@@ -54,23 +63,25 @@ class Logger:
         release: str = "",
         level: str = "INFO",
         redact: bool | Rules = True,
+        sample: float | Mapping[str, float] | None = None,
         writer: IO[str] | IO[bytes] | None = None,
     ) -> None:
-        """Set up; raises :class:`ConfigError` for a ``level`` that is no severity, and for nothing else."""
-        self._bound = _NOTHING
-        self._output = Output(
+        """Set up; raises :class:`ConfigError` for a ``level`` that is no severity or a ``sample`` outside of [0, 1]."""
+        self._bound = Bound()
+        self._output = _output(
             sink,
             clock=clock or SystemClock(),
             ids=ids or SystemIds(),
             stamp={"service": service, "environment": environment, "release": release},
             level=level,
             rules=rules_of(redact),
+            sampling=None if sample is None else Sampling(sample),
             writer=writer,
         )
 
     @property
     def failed(self) -> int:
-        """How many writes the sink refused."""
+        """How many writes the sink refused. A :class:`BufferedSink` counts what its own thread could not write."""
         return self._output.failed
 
     @property
@@ -80,35 +91,37 @@ class Logger:
 
     def bind(self, **fields: Any) -> Logger:
         """Return a logger that puts these fields on every event of its own."""
-        return _BoundLogger(self._output, {**self._bound, **fields})
+        return _BoundLogger(self._output, {**self._bound.fields, **fields})
 
-    def event(self, kind: str, /, *, ts_ns: int | None = None, **fields: Any) -> Event:
-        """Write an event of any kind, now unless ``ts_ns`` says when; return it as it was written."""
-        context = current()
-        merged = {**self._bound, **fields} if self._bound else fields
-        return observed(self._output.write(kind, merged, context, ts_ns=ts_ns), context)
+    def event(self, kind: str, /, *, ts_ns: int | None = None, **fields: Any) -> None:
+        """Write an event of any kind, now unless ``ts_ns`` says when."""
+        self._output.event(kind, self._bound, fields, ts_ns=ts_ns)
+        if kind in SPAN_KINDS:
+            observe(kind, {**self._bound.fields, **fields}, current())
 
     def debug(self, message: str, /, **fields: Any) -> None:
         """Write a ``log`` event of severity DEBUG."""
-        self._log(_DEBUG, message, fields)
+        output = self._output
+        if output.threshold <= _DEBUG:
+            output.log(_DEBUG, message, self._bound, fields)
 
     def info(self, message: str, /, **fields: Any) -> None:
         """Write a ``log`` event of severity INFO."""
-        self._log(_INFO, message, fields)
+        output = self._output
+        if output.threshold <= _INFO:
+            output.log(_INFO, message, self._bound, fields)
 
     def warning(self, message: str, /, **fields: Any) -> None:
         """Write a ``log`` event of severity WARN."""
-        self._log(_WARN, message, fields)
+        output = self._output
+        if output.threshold <= _WARN:
+            output.log(_WARN, message, self._bound, fields)
 
     def error(self, message: str, /, **fields: Any) -> None:
         """Write a ``log`` event of severity ERROR."""
-        self._log(_ERROR, message, fields)
-
-    def _log(self, severity: int, message: str, fields: dict[str, Any]) -> None:
         output = self._output
-        if severity >= output.threshold:
-            merged = {**self._bound, "severity": SEVERITIES[severity], **fields, "message": message}
-            output.write("log", merged, current())
+        if output.threshold <= _ERROR:
+            output.log(_ERROR, message, self._bound, fields)
 
     def request(
         self, *, request_id: str | None = None, headers: Mapping[str, str] | None = None, **fields: Any
@@ -118,11 +131,25 @@ class Logger:
         ``headers`` are the caller's: its ``traceparent`` and ``baggage`` are continued. ``tenant``, ``user_id``,
         ``session_id`` and ``route`` go on every event inside, the other fields on the canonical one.
         """
-        return RequestScope(self._output, {**self._bound, **fields}, request_id=request_id, headers=headers)
+        return RequestScope(self._output, {**self._bound.fields, **fields}, request_id=request_id, headers=headers)
 
     def step(self, kind: str, /, **fields: Any) -> StepScope:
         """Open a step for a ``with`` block; when that ends, one span event is written, with duration and failure."""
-        return StepScope(self._output, kind, {**self._bound, **fields})
+        return StepScope(self._output, kind, {**self._bound.fields, **fields})
+
+    def tool(self, function: Any = None, /, *, measure: Measure | None = None, **fields: Any) -> Any:
+        """Decorate a function, plain, async or a generator, so that each call is a ``tool`` step; see :func:`traced`.
+
+        ``@log.tool`` names the tool as the function is named, ``@log.tool(tool="search")`` as it says.
+        """
+        return traced(self.step, "tool", function, measure, fields)
+
+    def model_call(self, function: Any = None, /, *, measure: Measure | None = None, **fields: Any) -> Any:
+        """Decorate a function so that each call is an ``llm`` step; a generator's first item is the first token.
+
+        ``measure(result)`` returns what to add, such as the tokens; of a stream it is asked for every item.
+        """
+        return traced(self.step, "llm", function, measure, fields)
 
     @contextmanager
     def scope(self, **fields: Any) -> Iterator[Context]:
@@ -138,7 +165,7 @@ class _BoundLogger(Logger):
 
     def __init__(self, output: Output, bound: Mapping[str, Any]) -> None:
         self._output = output
-        self._bound = MappingProxyType(dict(bound))
+        self._bound = Bound(bound)
 
 
 class DefaultLogger(Logger):
@@ -151,7 +178,7 @@ class DefaultLogger(Logger):
 
     def __init__(self) -> None:
         """Do nothing yet, so that importing it costs nothing and fails for nothing."""
-        self._bound = _NOTHING
+        self._bound = Bound()
 
     def __getattr__(self, name: str) -> Any:
         """Set up on first use: Python asks here only while the slot is empty."""
@@ -160,11 +187,13 @@ class DefaultLogger(Logger):
         problem = ""
         try:
             settings = load_settings().log
-        except ConfigError as cause:
+            sink = _default_sink(settings)
+        except (ConfigError, OSError) as cause:
             settings, problem = LogSettings(), str(cause)
+            sink = _default_sink(settings)
         stamp = {"service": settings.service, "environment": settings.environment, "release": settings.release}
-        self._output = Output(
-            JsonLinesSink(sys.stdout),
+        self._output = _output(
+            sink,
             clock=SystemClock(),
             ids=SystemIds(),
             stamp=stamp,
@@ -174,6 +203,26 @@ class DefaultLogger(Logger):
         if problem:
             self.warning(f"default log settings are in use: {problem}")
         return self._output
+
+
+def _default_sink(settings: LogSettings) -> Sink:
+    """Return standard output, and behind a buffer the server too when the settings name one."""
+    lines = JsonLinesSink(sys.stdout)
+    if not settings.export_url:
+        return lines
+    spool = Spool(settings.export_spool) if settings.export_spool else None
+    variables = environment()
+    token = variables.get("OPSLOOP_INGEST_TOKEN") or variables.get("OPSLOOP_TOKEN") or ""
+    return BufferedSink(Tee(lines, Exporter(settings.export_url, token=token, spool=spool)))
+
+
+def _output(sink: Sink, **options: Any) -> Output:
+    """Choose the cheapest way that a sink allows; a second ``writer`` takes the plain one."""
+    if options.get("writer") is not None:
+        return Output(sink, **options)
+    if isinstance(sink, BufferedSink):
+        return HandedOutput(sink, **options)
+    return LineOutput(sink, **options) if isinstance(sink, JsonLinesSink) else Output(sink, **options)
 
 
 log: Final = DefaultLogger()

@@ -1,29 +1,47 @@
-"""The way of every event out of the process: stamp, make, redact, write, and count what could not be written."""
+"""The way of every event out of the process: stamp, make, redact, thin, write, and count what could not be written."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import IO, Any, Final
 
 from opsloop.clock import Clock, Ids
 from opsloop.errors import ConfigError, OpsloopError
 from opsloop.event import SEVERITIES, Event
 from opsloop.stream import Sink
-from opsloop.structured_logging.context import Context
-from opsloop.structured_logging.record import make_event, severity_of
+from opsloop.structured_logging.context import Context, current
+from opsloop.structured_logging.record import frozen, make_event, severity_of, thawed
 from opsloop.structured_logging.redact import DEFAULT_RULES, Rules, redact
+from opsloop.structured_logging.sample import Sampling
 from opsloop.structured_logging.sinks import JsonLinesSink
 
-__all__ = ["SINK_FAILURES", "SPAN_KINDS", "Output", "rules_of"]
+__all__ = ["NO_FIELDS", "SINK_FAILURES", "SPAN_KINDS", "Bound", "Output", "rules_of"]
 
 SPAN_KINDS: Final = frozenset({"request", "llm", "embed", "retrieve", "rerank", "tool", "agent", "guardrail", "span"})
 """The kinds that are spans of their own; any other event of a request happens in the span that is open."""
 SINK_FAILURES: Final = (OpsloopError, OSError, RuntimeError, TypeError, ValueError)
 """What a sink may fail with. The host must not pay for it, so it is counted and shown, never raised."""
+NO_FIELDS: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+class Bound:
+    """The fields that a logger puts on every event of its own, with room for their JSON."""
+
+    __slots__ = ("fields", "prepared")
+
+    def __init__(self, fields: Mapping[str, Any] = NO_FIELDS) -> None:
+        """Keep a copy of the fields."""
+        self.fields: Mapping[str, Any] = MappingProxyType(thawed(frozen(dict(fields))))
+        self.prepared: Any = None
+        """What :class:`opsloop.structured_logging.lines.LineOutput` last worked out for them."""
 
 
 class Output:
-    """What all loggers of one sink share. Its counters are for people: ``written``, ``failed``, ``last_error``."""
+    """What all loggers of one sink share. ``failed`` and ``last_error`` are for people.
+
+    This one makes each event at once and appends it to any sink: it says what the faster ones must do.
+    """
 
     def __init__(
         self,
@@ -34,6 +52,7 @@ class Output:
         stamp: Mapping[str, str],
         level: str,
         rules: Rules | None,
+        sampling: Sampling | None = None,
         writer: IO[str] | IO[bytes] | None = None,
     ) -> None:
         """Set up; raises :class:`ConfigError` for a level that is no severity."""
@@ -43,15 +62,30 @@ class Output:
         self.clock = clock
         self.ids = ids
         self.threshold = SEVERITIES.index(severity)
-        self.written = 0
         self.failed = 0
         self.last_error = ""
         self._stamp = {name: value for name, value in stamp.items() if value}
         self._rules = rules
+        self._sampling = sampling
         self._sinks: tuple[Sink, ...] = (sink,) if writer is None else (sink, JsonLinesSink(writer))
 
-    def write(self, kind: str, fields: Mapping[str, Any], context: Context, *, ts_ns: int | None = None) -> Event:
-        """Make an event of a call's fields and the context's, write it, and return it as it was written.
+    def log(self, severity: int, message: str, bound: Bound, fields: dict[str, Any]) -> None:
+        """Write a ``log`` event of a severity, by its index."""
+        merged = {**bound.fields, "severity": SEVERITIES[severity], **fields, "message": message}
+        self.write("log", merged, current())
+
+    def event(self, kind: str, bound: Bound, fields: dict[str, Any], *, ts_ns: int | None = None) -> None:
+        """Write an event of any kind."""
+        self.write(kind, {**bound.fields, **fields} if bound.fields else fields, current(), ts_ns=ts_ns)
+
+    def write(self, kind: str, fields: dict[str, Any], context: Context, *, ts_ns: int | None = None) -> None:
+        """Write an event of fields that are merged already."""
+        event = self.make(kind, fields, context, self.clock.now_ns() if ts_ns is None else ts_ns)
+        if event is not None:
+            self._append(event)
+
+    def make(self, kind: str, fields: Mapping[str, Any], context: Context, ts_ns: int) -> Event | None:
+        """Make an event of a call's fields and the context's; ``None`` when it is not to be written.
 
         ``log`` events below the level are not written. The level never thins the others: they are measurements, and
         what is derived from them would be wrong.
@@ -62,22 +96,27 @@ class Output:
                 merged["parent_span_id"] = merged.get("span_id", "")
                 merged["span_id"] = self.ids.span_id()
             merged.setdefault("event_id", f"{merged['trace_id']}:{merged['span_id']}")
-        event = make_event(self.clock.now_ns() if ts_ns is None else ts_ns, kind, merged)
-        if self._rules is not None:
-            event = redact(event, self._rules, context.tokens)
-        if kind != "log" or SEVERITIES.index(event.severity) >= self.threshold:
-            self._append(event)
-        return event
+        event = make_event(ts_ns, kind, merged)
+        if kind == "log" and SEVERITIES.index(event.severity) < self.threshold:
+            return None
+        if self._sampling is not None:
+            sampled = self._sampling.apply(event)
+            if sampled is None:
+                return None
+            event = sampled
+        return event if self._rules is None else redact(event, self._rules, context.tokens)
 
     def _append(self, event: Event) -> None:
         for sink in self._sinks:
             try:
                 sink.append((event,))
             except SINK_FAILURES as cause:
-                self.failed += 1
-                self.last_error = f"{type(cause).__name__}: {cause}"
-            else:
-                self.written += 1
+                self.fail(cause)
+
+    def fail(self, cause: BaseException) -> None:
+        """Count what could not be written, and keep the reason."""
+        self.failed += 1
+        self.last_error = f"{type(cause).__name__}: {cause}"
 
 
 def rules_of(option: bool | Rules) -> Rules | None:  # noqa: FBT001 - it is the option of that name

@@ -7,6 +7,7 @@ column is kept under ``attributes.rejected``, where a person finds it, instead o
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ import msgspec
 from opsloop.event import FIELDS, SEVERITIES, Event
 from opsloop.filter import TEXT_FIELDS
 
-__all__ = ["make_event", "severity_of"]
+__all__ = ["frozen", "make_event", "severity_of", "thawed"]
 
 _COLUMNS: Final = frozenset(FIELDS) - {"attributes"}
 _SPELLINGS: Final = {"WARNING": "WARN", "CRITICAL": "FATAL", "EXCEPTION": "ERROR", "NOTSET": "TRACE"}
@@ -23,6 +24,7 @@ _UNFIT: Final = (TypeError, ValueError, OverflowError, RecursionError, msgspec.M
 _SILENT: Final = (*_UNFIT, AttributeError, LookupError, RuntimeError)
 """What the text of a foreign object may fail with."""
 _KIND_LENGTH: Final = 64
+_ATOMS: Final = frozenset({int, float, bool, str, type(None)})
 
 
 def severity_of(value: Any) -> str:
@@ -34,6 +36,34 @@ def severity_of(value: Any) -> str:
     upper = _text(value).upper()
     upper = _SPELLINGS.get(upper, upper)
     return upper if upper in SEVERITIES else ""
+
+
+def frozen(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return a call's fields so that nothing the caller does later can change them; :func:`thawed` reads them.
+
+    CPython tracks a dictionary for garbage collection once it holds anything but plain numbers and texts (3.11 to 3.13;
+    later ones track every dictionary), so the usual call is told from one with a list in it in a single step.
+
+    >>> frozen({"words": 5}), thawed(frozen({"words": [5]}))
+    ({'words': 5}, {'words': [5]})
+    """
+    if not gc.is_tracked(fields):
+        return fields
+    return {name: value if type(value) in _ATOMS else _frozen(name, value) for name, value in fields.items()}
+
+
+def _frozen(name: str, value: Any) -> Any:
+    if name in TEXT_FIELDS:
+        return _text(value)
+    try:
+        return msgspec.Raw(_ENCODER.encode(value))
+    except _UNFIT:
+        return _text(value)
+
+
+def thawed(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that :func:`frozen` kept."""
+    return {name: msgspec.json.decode(value) if type(value) is msgspec.Raw else value for name, value in fields.items()}
 
 
 def make_event(ts_ns: int, kind: str, fields: Mapping[str, Any]) -> Event:

@@ -30,6 +30,7 @@ __all__ = [
     "Tokens",
     "iban_valid",
     "luhn_valid",
+    "may_hold_secrets",
     "redact",
 ]
 
@@ -139,6 +140,11 @@ PATTERNS: Final = (
     ),
 )
 """The built-in patterns, in the order in which they are tried: the more specific first."""
+_BUILT_IN: Final = frozenset(PATTERNS)
+_SIGNS: Final = re.compile(r"[0-9@:=_-]|[bB][eE][aA][rR][eE][rR]|eyJ|A[KS]IA|AIza|SG\.")
+"""A text without any of these matches no built-in pattern: one quick look instead of ten searches."""
+_ATOMS: Final = frozenset({int, float, bool, type(None)})
+_MOST_NAMES: Final = 10_000
 
 SECRET_KEYS: Final = frozenset(
     {
@@ -161,6 +167,15 @@ class Rules:
 
     keys: frozenset[str] = SECRET_KEYS
     patterns: tuple[Pattern, ...] = PATTERNS
+    own_patterns: tuple[Pattern, ...] = field(init=False, repr=False, compare=False)
+    """Those of the patterns that are not built in."""
+    harmless: set[str] = field(init=False, repr=False, compare=False, default_factory=set)
+    """Names that were looked at and hold no secret."""
+
+    def __post_init__(self) -> None:
+        """Tell one's own patterns from the built-in ones."""
+        own = tuple(pattern for pattern in self.patterns if pattern not in _BUILT_IN)
+        object.__setattr__(self, "own_patterns", own)
 
     def extended(self, *, keys: Iterable[str] = (), patterns: Iterable[Pattern] = ()) -> Rules:
         """Return rules with more key names and patterns; one's own patterns are tried first."""
@@ -186,6 +201,40 @@ def redact(event: Event, rules: Rules = DEFAULT_RULES, tokens: Tokens | None = N
     return event.replace(message=message, attributes=attributes)
 
 
+def may_hold_secrets(message: str, fields: dict[str, Any], rules: Rules = DEFAULT_RULES) -> bool:
+    """Tell quickly whether redaction could change a call's message or fields; ``False`` is certain, ``True`` is not.
+
+    >>> may_hold_secrets("question received", {"words": 5}), may_hold_secrets("ok", {"Password": "x"})
+    (False, True)
+    """
+    if _is_suspicious(message, rules):
+        return True
+    if not rules.harmless.issuperset(fields):
+        for name in fields:
+            if _is_secret(name, rules):
+                return True
+            if len(rules.harmless) < _MOST_NAMES:
+                rules.harmless.add(name)
+    for value in fields.values():
+        kind = type(value)
+        if kind is str:
+            if _is_suspicious(value, rules):
+                return True
+        elif kind not in _ATOMS:
+            return True
+    return False
+
+
+def _is_suspicious(text: str, rules: Rules) -> bool:
+    """Tell whether a pattern could match: a built-in one by its signs, one's own by a search."""
+    return _SIGNS.search(text) is not None or any(pattern.compiled.search(text) for pattern in rules.own_patterns)
+
+
+def _is_secret(name: str, rules: Rules) -> bool:
+    key = _key(name)
+    return key in rules.keys or key.rpartition(".")[2] in rules.keys
+
+
 def _key(name: str) -> str:
     return name.lower().replace("-", "_")
 
@@ -204,9 +253,9 @@ def _value(value: Any, rules: Rules, tokens: Tokens) -> Any:
 
 
 def _entry(name: str, value: Any, rules: Rules, tokens: Tokens) -> Any:
-    key = _key(name)
-    if key in rules.keys or key.rpartition(".")[2] in rules.keys:
+    if _is_secret(name, rules):
         return value if value is None or value == MASK else MASK
+    key = _key(name)
     if key in {"id", "ids"} or key.endswith(("_id", "_ids", ".id")):
         return value
     return _value(value, rules, tokens)
@@ -214,7 +263,7 @@ def _entry(name: str, value: Any, rules: Rules, tokens: Tokens) -> Any:
 
 def _text(text: str, rules: Rules, tokens: Tokens) -> str:
     result = text
-    for pattern in rules.patterns:
+    for pattern in rules.patterns if _SIGNS.search(text) else rules.own_patterns:
         if pattern.compiled.search(result):
             result = pattern.compiled.sub(partial(_replaced, pattern, tokens), result)
     return text if result == text else result

@@ -13,13 +13,13 @@ from contextvars import Token
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
 
-from opsloop.event import Event
-from opsloop.structured_logging.context import Context, Scope, current, enter, leave
+from opsloop.event import INT64_MAX
+from opsloop.structured_logging.context import Context, Scope, Seen, current, enter, leave
 from opsloop.structured_logging.output import SPAN_KINDS, Output
 from opsloop.structured_logging.propagation import Incoming, incoming
 from opsloop.structured_logging.redact import Tokens
 
-__all__ = ["MODEL_CALLS", "RequestScope", "StepScope", "observed"]
+__all__ = ["MODEL_CALLS", "RequestScope", "StepScope", "observe"]
 
 MODEL_CALLS: Final = frozenset({"llm", "embed"})
 """The only kinds whose tokens and cost are counted."""
@@ -140,19 +140,16 @@ class RequestScope(_Timed):
                     self._sums[name] = self._sums.get(name, 0) + amount
             self._retries += retries
 
-    def observe(self, event: Event, *, counted: bool) -> None:
+    def observe(self, seen: Seen, *, counted: bool) -> None:
         """Add an event that was written inside to the totals."""
         with self._lock:
-            if event.event in MODEL_CALLS and not counted:
-                for name in _SUMS:
-                    amount = getattr(event, name)
-                    if amount is not None:
-                        self._sums[name] = self._sums.get(name, 0) + amount
-            if event.parent_span_id == self.span_id and event.duration_us is not None:
-                stage = event.tool or event.event
-                self._stages[stage] = self._stages.get(stage, 0) + event.duration_us
-            if event.error and not self._cause:
-                self._cause = event.error_type
+            if not counted:
+                for name, amount in seen.amounts.items():
+                    self._sums[name] = self._sums.get(name, 0) + amount
+            if seen.parent_span_id == self.span_id and seen.duration_us is not None:
+                self._stages[seen.stage] = self._stages.get(seen.stage, 0) + seen.duration_us
+            if seen.error and not self._cause:
+                self._cause = seen.error_type
 
     def _settle(self, cause: BaseException | None) -> None:
         """Fill what is known at the end and was not set: outcome, totals, stages."""
@@ -212,22 +209,39 @@ class StepScope(_Timed):
         if not self._end():
             return
         self._blame(cause)
-        event = self._output.write(
-            self.kind, {**self._fields, "span_id": self.span_id}, self._outer, ts_ns=self._start_ns
-        )
+        fields = {**self._fields, "span_id": self.span_id}
+        self._output.write(self.kind, fields, self._outer, ts_ns=self._start_ns)
         if self._parent is not None:
-            self._parent.observe(event, counted=self._counted)
+            self._parent.observe(_seen(self.kind, fields), counted=self._counted)
 
-    def observe(self, event: Event, *, counted: bool) -> None:
+    def observe(self, seen: Seen, *, counted: bool) -> None:
         """Hand an event on to the request, and remember whether it brought the tokens that this step repeats."""
-        brings = event.event in MODEL_CALLS and any(getattr(event, name) is not None for name in _SUMS)
-        self._counted = self._counted or brings
+        self._counted = self._counted or bool(seen.amounts)
         if self._parent is not None:
-            self._parent.observe(event, counted=counted)
+            self._parent.observe(seen, counted=counted)
 
 
-def observed(event: Event, context: Context) -> Event:
+def observe(kind: str, fields: Mapping[str, Any], context: Context) -> None:
     """Tell the open scope of an event that was written without a scope of its own."""
-    if context.scope is not None and event.event in SPAN_KINDS and event.event != "request":
-        context.scope.observe(event, counted=False)
-    return event
+    if context.scope is not None and kind in SPAN_KINDS and kind != "request":
+        here = {} if "span_id" in fields else {"parent_span_id": context.fields.get("span_id", "")}
+        context.scope.observe(_seen(kind, {**fields, **here}), counted=False)
+
+
+def _seen(kind: str, fields: Mapping[str, Any]) -> Seen:
+    """Read what a scope needs from an event's fields, each only where it has the column's type."""
+    amounts = {name: fields[name] for name in _SUMS if _is_count(fields.get(name))} if kind in MODEL_CALLS else {}
+    duration_us = fields.get("duration_us")
+    return Seen(
+        kind=kind,
+        stage=str(fields.get("tool") or kind),
+        parent_span_id=fields.get("parent_span_id") or "",
+        duration_us=duration_us if _is_count(duration_us) else None,
+        amounts=amounts,
+        error=fields.get("error") is True,
+        error_type=str(fields.get("error_type") or ""),
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= INT64_MAX

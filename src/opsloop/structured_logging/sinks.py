@@ -1,41 +1,80 @@
-"""Where a process puts its own events: JSON lines on a stream or in a file."""
+"""Where a process puts its own events: JSON lines on a stream or in a file, or several places at once."""
 
 from __future__ import annotations
 
+import atexit
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
-from opsloop.event import Event, encode_event
+import msgspec
 
-__all__ = ["JsonLinesSink"]
+from opsloop.errors import OpsloopError, StoreError
+from opsloop.event import FIELDS, Event, encode_event
+from opsloop.stream import Sink
+
+__all__ = ["RESERVED", "JsonLinesSink", "Tee", "flat_line"]
+
+RESERVED: Final = frozenset(FIELDS) | {"ts", "timestamp", "time", "@timestamp", "level", "levelname", "msg"}
+"""Names that a reader of JSON lines takes for columns: an attribute of that name stays under ``attributes``."""
+_ENCODE: Final = msgspec.json.Encoder().encode
+
+
+def flat_line(event: Event) -> bytes:
+    """Return an event as one flat JSON object without a line end: its attributes stand beside its columns.
+
+    :func:`opsloop.event.decode_event` reads it back as the same event.
+
+    >>> flat_line(Event(ts_ns=1, event="log", attributes={"words": 5, "level": "high"}))
+    b'{"ts_ns":1,"event":"log","attributes":{"level":"high"},"words":5}'
+    """
+    attributes = event.attributes
+    if not attributes:
+        return encode_event(event)
+    if RESERVED.isdisjoint(attributes):
+        return encode_event(event.replace(attributes={}))[:-1] + b"," + _ENCODE(attributes)[1:]
+    nested = {name: value for name, value in attributes.items() if name in RESERVED}
+    flat = {name: value for name, value in attributes.items() if name not in RESERVED}
+    line = encode_event(event.replace(attributes=nested))
+    return line[:-1] + b"," + _ENCODE(flat)[1:] if flat else line
 
 
 class JsonLinesSink:
-    r"""Writes one JSON object per line, a whole batch in one call; UTF-8, whatever the locale. Safe between threads.
+    r"""Writes one flat JSON object per line, a batch in one call; UTF-8, whatever the locale. Safe between threads.
 
-    ``file`` is an open stream, text or binary, or the path of a file to append to.
+    ``file`` is an open stream, text or binary, or the path of a file to append to. Each write is flushed, so that a
+    crash loses nothing; with ``flush=False`` the stream's own buffer gathers lines until it is full, ``close`` or the
+    exit, and a killed process loses what is in it.
 
     >>> import io
     >>> out = io.StringIO()
-    >>> JsonLinesSink(out).append([Event(ts_ns=1, event="log", message="hello")])
+    >>> JsonLinesSink(out).append([Event(ts_ns=1, event="log", message="hello", attributes={"words": 5})])
     1
     >>> out.getvalue()
-    '{"ts_ns":1,"event":"log","message":"hello"}\n'
+    '{"ts_ns":1,"event":"log","message":"hello","words":5}\n'
     """
 
-    def __init__(self, file: IO[str] | IO[bytes] | str | Path) -> None:
+    def __init__(self, file: IO[str] | IO[bytes] | str | Path, *, flush: bool = True) -> None:
         """Open the path, or take the stream as it is; raises ``OSError`` when the path cannot be opened."""
         self._lock = threading.Lock()
         self._file: Any = Path(file).open("ab") if isinstance(file, str | Path) else file  # noqa: SIM115 - it lives on
+        self._flush = flush
+        raw = getattr(self._file, "buffer", None)
+        binary: Any = raw if raw is not None else self._file if _binary(self._file) else None
+        self.write: Callable[[bytes], Any] = self._write if flush or binary is None else binary.write
+        """Writes the bytes of whole lines. A binary stream's own method where that is enough: it is atomic."""
+        if not flush:
+            atexit.register(self._flush_quietly)
 
     def append(self, events: Iterable[Event]) -> int:
-        """Write and flush events; return how many. Raises ``OSError`` or ``ValueError`` when the stream does."""
-        lines = [encode_event(event) for event in events]
-        if not lines:
-            return 0
-        data = b"\n".join((*lines, b""))
+        """Write events; return how many. Raises ``OSError`` or ``ValueError`` when the stream does."""
+        lines = [flat_line(event) for event in events]
+        if lines:
+            self.write(b"\n".join((*lines, b"")))
+        return len(lines)
+
+    def _write(self, data: bytes) -> None:
         with self._lock:
             raw = getattr(self._file, "buffer", None)
             if raw is not None:  # a text stream over bytes: what print() left in it comes first
@@ -44,13 +83,46 @@ class JsonLinesSink:
                 raw.flush()
             else:
                 self._file.write(data if _binary(self._file) else data.decode())
-                self._file.flush()
-        return len(lines)
+                if self._flush:
+                    self._file.flush()
 
     def close(self) -> None:
         """Close the file."""
+        atexit.unregister(self._flush_quietly)
         with self._lock:
             self._file.close()
+
+    def _flush_quietly(self) -> None:
+        if not self._file.closed:
+            self._file.flush()
+
+
+class Tee:
+    """Appends events to several sinks; one that fails does not keep them from the others.
+
+    >>> from opsloop.stream import MemoryStream
+    >>> left, right = MemoryStream(), MemoryStream()
+    >>> Tee(left, right).append([Event(ts_ns=1, event="log")]), len(left), len(right)
+    (1, 1, 1)
+    """
+
+    def __init__(self, *sinks: Sink) -> None:
+        """Append to these, in this order."""
+        self._sinks = sinks
+
+    def append(self, events: Iterable[Event]) -> int:
+        """Append everywhere; return the least count. Raises :class:`StoreError` with the reasons when some failed."""
+        batch = list(events)
+        counts: list[int] = []
+        reasons: list[str] = []
+        for sink in self._sinks:
+            try:
+                counts.append(sink.append(batch))
+            except (OpsloopError, OSError, RuntimeError, TypeError, ValueError) as cause:
+                reasons.append(f"{type(cause).__name__}: {cause}")
+        if reasons:
+            raise StoreError("; ".join(reasons))
+        return min(counts, default=0)
 
 
 def _binary(file: Any) -> bool:

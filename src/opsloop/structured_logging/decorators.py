@@ -1,0 +1,93 @@
+"""Steps by decoration: a function's every call becomes a span event, whatever kind of function it is."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from opsloop.structured_logging.context import isolated
+from opsloop.structured_logging.scope import StepScope
+
+__all__ = ["Measure", "traced"]
+
+Measure = Callable[[Any], Mapping[str, Any] | None]
+"""Reads fields of the event from a result, such as ``lambda answer: {"input_tokens": answer.usage.input_tokens}``."""
+_SILENT: Final = (AttributeError, LookupError, TypeError, ValueError, RuntimeError)
+
+
+def traced(
+    step: Callable[..., StepScope],
+    kind: str,
+    function: Callable[..., Any] | None,
+    measure: Measure | None,
+    fields: Mapping[str, Any],
+) -> Any:
+    """Decorate ``function``, or return the decorator when there is none yet.
+
+    The event has the call's duration and failure. Of a generator, plain or async, it ends with the last item or when
+    the consumer closes it, and its first item counts as the first token; what the generator binds stays out of the
+    consumer, and ``send`` is not passed on. A ``measure`` that fails adds nothing and raises nothing.
+
+    >>> from opsloop.stream import MemoryStream
+    >>> from opsloop.structured_logging.logger import Logger
+    >>> stream = MemoryStream()
+    >>> @Logger(stream).tool
+    ... def search(query):
+    ...     return [query]
+    >>> search("lamp"), [(event.event, event.tool) for event in stream]
+    (['lamp'], [('tool', 'search')])
+    """
+    if function is None:
+        return functools.partial(_decorated, step, kind, measure, fields)
+    return _decorated(step, kind, measure, fields, function)
+
+
+def _decorated(
+    step: Callable[..., StepScope],
+    kind: str,
+    measure: Measure | None,
+    fields: Mapping[str, Any],
+    function: Callable[..., Any],
+) -> Any:
+    given = {"tool": getattr(function, "__name__", kind), **fields} if kind == "tool" else dict(fields)
+
+    def measured(scope: StepScope, result: Any) -> Any:
+        if measure is not None:
+            with suppress(*_SILENT):
+                scope.set(**(measure(result) or {}))
+        return result
+
+    if inspect.isasyncgenfunction(function):
+
+        async def stream_async(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+            with step(kind, **given) as scope:
+                async for item in function(*args, **kwargs):
+                    scope.first_token()
+                    yield measured(scope, item)
+
+        return functools.wraps(function)(isolated(stream_async))
+    if inspect.isgeneratorfunction(function):
+
+        def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
+            with step(kind, **given) as scope:
+                for item in function(*args, **kwargs):
+                    scope.first_token()
+                    yield measured(scope, item)
+
+        return functools.wraps(function)(isolated(stream))
+    if inspect.iscoroutinefunction(function):
+
+        async def call_async(*args: Any, **kwargs: Any) -> Any:
+            with step(kind, **given) as scope:
+                return measured(scope, await function(*args, **kwargs))
+
+        return functools.wraps(function)(call_async)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with step(kind, **given) as scope:
+            return measured(scope, function(*args, **kwargs))
+
+    return functools.wraps(function)(call)

@@ -1,0 +1,107 @@
+"""Decorated functions: one span each, of whatever kind of function."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from opsloop.structured_logging import Logger
+from opsloop.structured_logging.context import current
+
+
+@pytest.fixture
+def log(memory, clock, ids):
+    """A logger into memory."""
+    return Logger(memory, clock=clock, ids=ids)
+
+
+def spans(memory):
+    """Return what the steps said."""
+    return [
+        (e.event, e.tool, e.duration_us, e.time_to_first_token_us, e.output_tokens, e.error_type)
+        for e in memory
+        if e.event != "request"
+    ]
+
+
+def test_a_tool_is_a_step_with_its_duration_and_failure(log, memory, clock):
+    """The function's name is the tool's unless another is given; the exception goes on; the result is unchanged."""
+
+    @log.tool
+    def search(query):
+        """Search."""
+        clock.advance(seconds=0.5)
+        if not query:
+            raise LookupError("nothing to search for")
+        return [query]
+
+    @log.tool(tool="calculator", version=2)
+    async def add(a, b):
+        return a + b
+
+    with log.request():
+        assert search("lamp") == ["lamp"]
+        assert asyncio.run(add(1, 2)) == 3
+        with pytest.raises(LookupError):
+            search("")
+    assert (search.__name__, search.__doc__) == ("search", "Search.")
+    assert sorted(spans(memory)) == [
+        ("tool", "calculator", 0, None, None, ""),
+        ("tool", "search", 500_000, None, None, ""),
+        ("tool", "search", 500_000, None, None, "LookupError"),
+    ]
+
+
+def test_a_model_call_is_measured_by_its_result(log, memory):
+    """Tokens come from the result; a measure that fails costs nothing but the tokens."""
+    answer = SimpleNamespace(usage=SimpleNamespace(output_tokens=7))
+    call = log.model_call(model="m-1", measure=lambda a: {"output_tokens": a.usage.output_tokens})(lambda: answer)
+    broken = log.model_call(measure=lambda a: {"output_tokens": a.nothing.here})(lambda: answer)
+    with log.request():
+        assert call() is answer
+        assert broken() is answer
+    assert [(e.model, e.output_tokens) for e in memory if e.event == "llm"] == [("m-1", 7), ("", None)]
+    assert next(e.output_tokens for e in memory if e.event == "request") == 7
+
+
+def test_a_stream_is_measured_to_its_first_token_and_its_end(log, memory, clock):
+    """The span lasts until the last item, leaks nothing into its consumer, and ends when the consumer closes it."""
+
+    @log.model_call(measure=lambda item: {"output_tokens": int(item)})
+    def answer():
+        clock.advance(seconds=0.2)
+        for item in "123":
+            yield item
+            clock.advance(seconds=0.1)
+
+    with log.request() as request:
+        for _ in answer():
+            assert current().fields["span_id"] == request.span_id
+        stopped = answer()
+        assert next(stopped) == "1"
+        stopped.close()
+    assert spans(memory) == [
+        ("llm", "", 500_000, 200_000, 3, ""),
+        ("llm", "", 200_000, 200_000, 1, "GeneratorExit"),
+    ]
+    assert [e.error for e in memory if e.event == "llm"] == [False, False]
+
+
+def test_an_async_stream_is_measured_alike(log, memory, clock):
+    """Async generators are steps too."""
+
+    @log.model_call
+    async def answer():
+        await asyncio.sleep(0)
+        clock.advance(seconds=0.2)
+        yield "a"
+        clock.advance(seconds=0.1)
+        yield "b"
+
+    async def main():
+        return [item async for item in answer()]
+
+    assert asyncio.run(main()) == ["a", "b"]
+    assert spans(memory) == [("llm", "", 300_000, 200_000, None, "")]
