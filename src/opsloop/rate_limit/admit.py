@@ -13,7 +13,7 @@ from typing import Final, Literal
 import msgspec
 
 from opsloop.clock import NANOSECONDS
-from opsloop.rate_limit import concurrency, gcra, quota
+from opsloop.rate_limit import concurrency, gcra, quota, rolling
 from opsloop.rate_limit.context import Amounts, amount_of
 from opsloop.rate_limit.decision import Decision, Demand, Receipt, Request
 from opsloop.rate_limit.limit import Key, Level
@@ -35,6 +35,7 @@ HOLD_NS: Final = 3600 * NANOSECONDS
 LATE_SETTLE_NS: Final = 60 * NANOSECONDS
 """How long an estimate can still be settled after its request was released."""
 NO_LEASES: Final[dict[str, int]] = {}
+NO_SLICES: Final[dict[int, int]] = {}
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):
@@ -53,6 +54,8 @@ class State(msgspec.Struct, frozen=True):
     leases: Mapping[Key, dict[str, int]]
     """Reservation id to expiry, in order of expiry."""
     held: Mapping[str, Held]
+    slices: Mapping[Key, dict[int, int]] = {}
+    """Rolling quotas: slice number to units."""
 
 
 class Changes(msgspec.Struct, frozen=True, gc=False):
@@ -67,6 +70,8 @@ class Changes(msgspec.Struct, frozen=True, gc=False):
     """Slots given back: (key, reservation)."""
     held: tuple[tuple[str, Held | None], ...] = ()
     """Reservations to remember, or to forget (``None``)."""
+    sliced: tuple[tuple[Demand, int, int], ...] = ()
+    """Slices of rolling quotas to write: (demand, slice number, units)."""
 
 
 NOTHING: Final = Changes()
@@ -85,6 +90,7 @@ def decide(state: State, request: Request, now_ns: int) -> tuple[Changes, Decisi
             return NOTHING, known.decision
     values: list[int] = []
     leased: list[tuple[Key, str, int]] = []
+    sliced: list[tuple[Demand, int, int]] = []
     for demand in request.demands:
         value, wait = _take(state, demand, now_ns)
         if wait != 0:
@@ -92,16 +98,18 @@ def decide(state: State, request: Request, now_ns: int) -> tuple[Changes, Decisi
         values.append(value)
         if demand.limit.lease_ns:
             leased.append((demand.key, reservation, now_ns + demand.limit.lease_ns))
+        elif demand.limit.window is not None:
+            number = rolling.slice_at(demand.limit.window, now_ns)
+            units = state.slices.get(demand.key, NO_SLICES).get(number, 0)
+            sliced.append((demand, number, units + demand.cost))
     after = tuple(values)
     decision = Decision(request, "allowed", after, now_ns)
-    if not reservation:
-        return Changes(request.demands, after), decision
-    held = ((reservation, Held(decision, now_ns + HOLD_NS)),)
-    if not leased:
+    held = ((reservation, Held(decision, now_ns + HOLD_NS)),) if reservation else ()
+    if not leased and not sliced:
         return Changes(request.demands, after, held=held), decision
-    counted = [pair for pair in zip(request.demands, values, strict=True) if not pair[0].limit.lease_ns]
+    counted = [pair for pair in zip(request.demands, values, strict=True) if pair[0].limit.counted]
     demands, counts = tuple(demand for demand, _ in counted), tuple(value for _, value in counted)
-    return Changes(demands, counts, tuple(leased), held=held), decision
+    return Changes(demands, counts, tuple(leased), held=held, sliced=tuple(sliced)), decision
 
 
 def settle(state: State, reservation: str, actual: Amounts, now_ns: int) -> tuple[Changes, Receipt]:
@@ -114,26 +122,41 @@ def settle(state: State, reservation: str, actual: Amounts, now_ns: int) -> tupl
     if known is None or known.settled:
         return NOTHING, Receipt(reservation, "not_held", "settled before, expired, or never admitted")
     counts: list[tuple[Demand, int]] = []
+    sliced: list[tuple[Demand, int, int]] = []
+    levels: list[Level] = []
     request = known.decision.request
     for demand in request.demands:
         amount = None if demand.limit.lever == "concurrency" else amount_of(demand.limit.unit, actual)
         if amount is None or amount == demand.cost:
             continue
+        units = amount - demand.cost
+        if demand.limit.window is not None:
+            slices = state.slices.get(demand.key, NO_SLICES)
+            number = rolling.slice_at(demand.limit.window, known.decision.now_ns)
+            if number in slices:  # a slice that is forgotten has left the window
+                after = quota.correct(slices[number], units)
+                sliced.append((demand, number, after))
+                now_used = rolling.used(demand.limit.window, {**slices, number: after}, now_ns)
+                levels.append(Level(demand.limit, now_used, now_ns, demand.resets_in_ns))
+            continue
         value = state.counts.get(demand.key)
         if demand.limit.bucket is not None:
-            after = gcra.correct(demand.limit.bucket, value or 0, amount - demand.cost, now_ns)
-            counts.append((demand, after))
+            value = _count(state, demand, now_ns)
+            counts.append((demand, gcra.correct(demand.limit.bucket, value, units, now_ns)))
         elif value is not None:  # a period that is forgotten is over for good
-            counts.append((demand, quota.correct(value, amount - demand.cost)))
+            counts.append((demand, quota.correct(value, units)))
+        else:
+            continue
+        levels.append(Level(demand.limit, counts[-1][1], now_ns, demand.resets_in_ns))
     after_held = Held(known.decision, known.expires_ns, settled=True) if request.remember else None
     changes = Changes(
         tuple(demand for demand, _ in counts),
         tuple(value for _, value in counts),
         dropped=_slots(request),
         held=((reservation, after_held),),
+        sliced=tuple(sliced),
     )
-    levels = tuple(Level(demand.limit, value, now_ns, demand.resets_in_ns) for demand, value in counts)
-    return changes, Receipt(reservation, "settled", _settled(request, counts), request, dict(actual), levels)
+    return changes, Receipt(reservation, "settled", _settled(request, levels), request, dict(actual), tuple(levels))
 
 
 def renew(state: State, reservation: str, now_ns: int) -> tuple[Changes, Receipt]:
@@ -191,10 +214,24 @@ def _take(state: State, demand: Demand, now_ns: int) -> tuple[int, int | None]:
     """Take from one limit; return (value after, nanoseconds to wait)."""
     limit = demand.limit
     if limit.bucket is not None:
-        return gcra.take(limit.bucket, state.counts.get(demand.key, 0), demand.cost, now_ns)
+        return gcra.take(limit.bucket, _count(state, demand, now_ns), demand.cost, now_ns)
     if limit.calendar is not None:
         return quota.take(limit.amount, state.counts.get(demand.key, 0), demand.cost, demand.resets_in_ns)
+    if limit.window is not None:
+        return rolling.take(limit.window, state.slices.get(demand.key, NO_SLICES), limit.amount, demand.cost, now_ns)
     return concurrency.take(state.leases.get(demand.key, NO_LEASES), limit.amount, now_ns)
+
+
+def _count(state: State, demand: Demand, now_ns: int) -> int:
+    """Return a count, or the debt that its rate had before a reload, in units of the new one."""
+    value = state.counts.get(demand.key)
+    if value is not None:
+        return value
+    if demand.limit.before is None or demand.limit.bucket is None:
+        return 0
+    root, bucket = demand.limit.before
+    owed = gcra.debt(bucket, state.counts.get((root, *demand.key[1:]), 0), now_ns)
+    return now_ns * demand.limit.bucket.gain + -(-owed * demand.limit.bucket.weight // bucket.weight)
 
 
 def _refuse(state: State, request: Request, now_ns: int) -> Decision:
@@ -209,7 +246,11 @@ def _refuse(state: State, request: Request, now_ns: int) -> Decision:
             rest_ns = max(0, concurrency.last_ns(leases) - now_ns)
             demands.append(msgspec.structs.replace(demand, resets_in_ns=rest_ns))
         else:
-            values.append(state.counts.get(demand.key, 0))
+            window = demand.limit.window
+            if window is None:
+                values.append(_count(state, demand, now_ns))
+            else:
+                values.append(rolling.used(window, state.slices.get(demand.key, NO_SLICES), now_ns))
             demands.append(demand)
     longest = None if None in waits else max(wait for wait in waits if wait is not None)
     status: Literal["rejected", "never_admissible"] = "never_admissible" if longest is None else "rejected"
@@ -217,7 +258,7 @@ def _refuse(state: State, request: Request, now_ns: int) -> Decision:
     return Decision(seen, status, tuple(values), now_ns, tuple(waits), longest)
 
 
-def _settled(request: Request, counts: list[tuple[Demand, int]]) -> str:
-    if not counts:
+def _settled(request: Request, levels: list[Level]) -> str:
+    if not levels:
         return "the estimate was right" if request.demands else "no limit applies"
-    return "corrected " + ", ".join(demand.limit.id for demand, _ in counts)
+    return "corrected " + ", ".join(level.limit.id for level in levels)

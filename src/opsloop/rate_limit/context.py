@@ -9,10 +9,13 @@ import msgspec
 
 from opsloop.errors import InputError
 
-__all__ = ["SCOPES", "UNITS", "Amounts", "Context", "amount_of", "checked_amounts"]
+__all__ = ["PARTS", "SCOPES", "UNITS", "Amounts", "Context", "amount_of", "checked_amounts"]
 
 SCOPES: Final = ("organisation", "tenant", "key", "model", "route")
-"""What a limit can be counted by: the fields of a :class:`Context` besides the request id."""
+"""What a limit can be counted by: the fields of a :class:`Context` that name a caller or what is called."""
+
+PARTS: Final = (*SCOPES, "priority")
+"""What a limit, an override or a ceiling can choose requests by."""
 
 UNITS: Final = ("requests", "input_tokens", "output_tokens", "tokens", "cost_microusd")
 """What a limit can count."""
@@ -31,6 +34,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     model: str = ""
     route: str = ""
     request_id: str = ""
+    priority: str = ""
+    """The class of the request, such as ``batch``: what a ceiling chooses by. Nothing is counted by it."""
 
 
 def amount_of(unit: str, amounts: Amounts | None) -> int | None:

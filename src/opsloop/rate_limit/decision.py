@@ -224,7 +224,7 @@ def _violation(context: Context, demand: Demand, level: Level, wait: int | None)
     elif limit.lever == "concurrency":
         told = f"all {limit.amount} slots are held, the next lease ends in {_seconds(wait)}"
     else:
-        then = "resets in" if limit.lever == "quota" else "admissible in"
+        then = "resets in" if limit.calendar is not None else "admissible in"
         told = f"{remaining} of {limit.spelled()} left, {demand.cost} asked, {then} {_seconds(wait)}"
     return Violation(
         limit=limit.id,

@@ -174,7 +174,8 @@ def _ietf(told: list[Told], decision: Decision) -> list[tuple[str, str]]:
     policies, states = [], []
     for limit, state in told:
         unit = "concurrent-requests" if limit.lever == "concurrency" else limit.unit.replace("_", "-")
-        window = f";w={CALENDAR_SECONDS[limit.per]}" if limit.per else ""
+        periods = 1 if limit.window is None else limit.window.count
+        window = f";w={CALENDAR_SECONDS[limit.per] * periods}" if limit.per else ""
         named = f';qu="{unit}"' if unit in {"requests", "concurrent-requests"} else f';qu="opsloop-{unit}"'
         policies.append(f'"{limit.id}";q={limit.amount}{window}{named}')
         wait_ns = waits.get(limit.id)

@@ -13,9 +13,9 @@ from typing import Protocol
 
 from opsloop.clock import Clock, SystemClock
 from opsloop.rate_limit import admit as core
-from opsloop.rate_limit import concurrency, gcra
+from opsloop.rate_limit import concurrency, gcra, rolling
 from opsloop.rate_limit.context import Amounts
-from opsloop.rate_limit.decision import Decision, Receipt, Request
+from opsloop.rate_limit.decision import Decision, Demand, Receipt, Request
 from opsloop.rate_limit.expiry import ExpiryWheel
 from opsloop.rate_limit.limit import Key, Limit
 
@@ -59,7 +59,8 @@ class MemoryStore:
         self._counts: dict[Key, int] = {}
         self._leases: dict[Key, dict[str, int]] = {}
         self._held: dict[str, core.Held] = {}
-        self._state = core.State(self._counts, self._leases, self._held)
+        self._slices: dict[Key, dict[int, int]] = {}
+        self._state = core.State(self._counts, self._leases, self._held, self._slices)
         self._limits: dict[str, Limit] = {}
         self._wheel = ExpiryWheel[Key | str]()
 
@@ -103,7 +104,8 @@ class MemoryStore:
 
     def __len__(self) -> int:
         """Return how many counts, slots and reservations are kept."""
-        return len(self._counts) + sum(map(len, self._leases.values())) + len(self._held)
+        many = sum(map(len, self._leases.values())) + sum(map(len, self._slices.values()))
+        return len(self._counts) + many + len(self._held)
 
     def _tick(self) -> int:
         """Return the time, which stands still should the clock go back."""
@@ -121,6 +123,10 @@ class MemoryStore:
             if len(counts) > known:
                 self._limits[demand.limit.root] = demand.limit
                 self._wheel.add(demand.key, core.expires_ns(demand, value, now_ns))
+                if demand.limit.before is not None:  # its debt has moved
+                    counts.pop((demand.limit.before[0], *demand.key[1:]), None)
+        for demand, number, units in changes.sliced:
+            self._apply_slice(demand, number, units, now_ns)
         for key, reservation, expiry_ns in changes.leased:
             leases = self._leases.get(key)
             if leases is None:
@@ -141,6 +147,21 @@ class MemoryStore:
             for item in self._wheel.due(now_ns, most=SWEPT_PER_WRITE):
                 self._forget(item, now_ns)
 
+    def _apply_slice(self, demand: Demand, number: int, units: int, now_ns: int) -> None:
+        """Write one slice of a rolling quota, and forget those that no longer count when a new one begins."""
+        window = demand.limit.window
+        if window is None:
+            return
+        slices = self._slices.get(demand.key)
+        if slices is None:
+            slices = self._slices[demand.key] = {}
+            self._limits[demand.limit.root] = demand.limit
+            self._wheel.add(demand.key, rolling.ends_ns(window, number))
+        if number not in slices:
+            for old in [old for old in slices if rolling.ends_ns(window, old) <= now_ns]:
+                del slices[old]
+        slices[number] = units
+
     def _forget(self, item: Key | str, now_ns: int) -> None:
         """Forget what is due, unless it was prolonged: then it goes back onto the wheel."""
         if isinstance(item, str):
@@ -154,7 +175,14 @@ class MemoryStore:
                 self._wheel.add(item, now_ns + rest_ns)
             else:
                 del self._counts[item]
-        else:
+        elif item in self._slices:
+            window, last = self._limits[item[0]].window, max(self._slices[item], default=0)
+            ends_ns = 0 if window is None else rolling.ends_ns(window, last)
+            if ends_ns > now_ns:
+                self._wheel.add(item, ends_ns)
+            else:
+                del self._slices[item]
+        elif item in self._leases:
             leases = self._leases[item]
             _drop_expired(leases, now_ns)
             if leases:
