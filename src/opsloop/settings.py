@@ -200,7 +200,9 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     shadow: bool = False
     """Decide and record, but never reject."""
     override: tuple[OverrideSettings, ...] = ()
+    """Other amounts for some callers: ``[[limit.override]]`` tables with ``when``, ``amount`` and ``burst``."""
     ceiling: tuple[CeilingSettings, ...] = ()
+    """How far some requests may fill the bucket: ``[[limit.ceiling]]`` tables with ``when`` and ``share``."""
 
 
 class AlertSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -141,8 +141,7 @@ def settle(state: State, reservation: str, actual: Amounts, now_ns: int) -> tupl
             continue
         value = state.counts.get(demand.key)
         if demand.limit.bucket is not None:
-            value = _count(state, demand, now_ns)
-            counts.append((demand, gcra.correct(demand.limit.bucket, value, units, now_ns)))
+            counts.append((demand, gcra.correct(demand.limit.bucket, value or 0, units, now_ns)))
         elif value is not None:  # a period that is forgotten is over for good
             counts.append((demand, quota.correct(value, units)))
         else:
@@ -214,24 +213,12 @@ def _take(state: State, demand: Demand, now_ns: int) -> tuple[int, int | None]:
     """Take from one limit; return (value after, nanoseconds to wait)."""
     limit = demand.limit
     if limit.bucket is not None:
-        return gcra.take(limit.bucket, _count(state, demand, now_ns), demand.cost, now_ns)
+        return gcra.take(limit.bucket, state.counts.get(demand.key, 0), demand.cost, now_ns)
     if limit.calendar is not None:
         return quota.take(limit.amount, state.counts.get(demand.key, 0), demand.cost, demand.resets_in_ns)
     if limit.window is not None:
         return rolling.take(limit.window, state.slices.get(demand.key, NO_SLICES), limit.amount, demand.cost, now_ns)
     return concurrency.take(state.leases.get(demand.key, NO_LEASES), limit.amount, now_ns)
-
-
-def _count(state: State, demand: Demand, now_ns: int) -> int:
-    """Return a count, or the debt that its rate had before a reload, in units of the new one."""
-    value = state.counts.get(demand.key)
-    if value is not None:
-        return value
-    if demand.limit.before is None or demand.limit.bucket is None:
-        return 0
-    root, bucket = demand.limit.before
-    owed = gcra.debt(bucket, state.counts.get((root, *demand.key[1:]), 0), now_ns)
-    return now_ns * demand.limit.bucket.gain + -(-owed * demand.limit.bucket.weight // bucket.weight)
 
 
 def _refuse(state: State, request: Request, now_ns: int) -> Decision:
@@ -248,7 +235,7 @@ def _refuse(state: State, request: Request, now_ns: int) -> Decision:
         else:
             window = demand.limit.window
             if window is None:
-                values.append(_count(state, demand, now_ns))
+                values.append(state.counts.get(demand.key, 0))
             else:
                 values.append(rolling.used(window, state.slices.get(demand.key, NO_SLICES), now_ns))
             demands.append(demand)

@@ -148,8 +148,11 @@ class Receipt(msgspec.Struct, frozen=True):
     """The limits that it changed, as it left them."""
 
 
-def decision_event(decision: Decision, *, service: str = "") -> Event:
-    """Return the ``limit`` event of phase ``admit`` that records a decision; the same decision has the same event."""
+def decision_event(decision: Decision, *, service: str = "", shadow: Decision | None = None) -> Event:
+    """Return the ``limit`` event of phase ``admit`` that records a decision; the same decision has the same event.
+
+    ``shadow`` is what the shadow limits would have decided.
+    """
     request = decision.request
     attributes: dict[str, Any] = {
         "phase": "admit",
@@ -163,6 +166,13 @@ def decision_event(decision: Decision, *, service: str = "") -> Event:
     }
     if not decision.allowed:
         attributes["reason"] = decision.reason
+    if shadow is not None:
+        attributes["shadow"] = {
+            "allowed": shadow.allowed,
+            "violated": [violation.limit for violation in shadow.violated],
+            "limits": _states(shadow.levels),
+            "reason": shadow.reason,
+        }
     return _event(
         request,
         request.ts_ns,

@@ -47,8 +47,6 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     cases: tuple[tuple[tuple[tuple[str, str], ...], Limit], ...] = ()
     """What stands in for it: (context parts and values, limit), the first that fits. An override has another amount, a
     ceiling the same state and a smaller amount."""
-    before: tuple[str, gcra.Rate] | None = None
-    """The root and numbers that this rate had before a reload: its debt is taken over, in units."""
 
     def applies(self, context: Context) -> bool:
         """Tell whether a request is counted at all."""
@@ -60,6 +58,11 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
             if all(getattr(context, name) == value for name, value in parts):
                 return other.case(context) if other.cases else other
         return self
+
+    def leased(self, lease_ns: int) -> Limit:
+        """Return this limit with leases of another length, in its cases too."""
+        cases = tuple((parts, other.leased(lease_ns)) for parts, other in self.cases)
+        return msgspec.structs.replace(self, lease_ns=lease_ns if self.lease_ns else 0, cases=cases)
 
     @property
     def capacity(self) -> int:

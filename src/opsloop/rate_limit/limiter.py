@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import itertools
@@ -10,13 +11,14 @@ from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from opsloop.clock import NANOSECONDS, Clock, Ids, SystemClock, SystemIds
-from opsloop.errors import OpsloopError
+from opsloop.errors import OpsloopError, StoreError
 from opsloop.event import Event
 from opsloop.rate_limit.context import Amounts, Context, checked_amounts
 from opsloop.rate_limit.decision import Decision, Receipt, Request, decision_event, receipt_event
 from opsloop.rate_limit.heartbeat import Heartbeat
 from opsloop.rate_limit.memory import MemoryStore, Store
 from opsloop.rate_limit.policy import Policy
+from opsloop.rate_limit.shadow import shadow_decision, shadow_id
 from opsloop.stream import Sink
 
 __all__ = ["Limiter", "RateLimitedError", "Slot"]
@@ -81,31 +83,53 @@ class Limiter:
         may repeat itself names its ``reservation`` and gets the same answer for an hour. Raises
         :class:`opsloop.errors.InputError` for an estimate that counts in no known unit.
         """
-        request = self._request(context, estimate, reservation)
+        return self.admit_with_shadow(context, estimate, reservation=reservation)[0]
+
+    def admit_with_shadow(
+        self, context: Context, estimate: Amounts | None = None, *, reservation: str = ""
+    ) -> tuple[Decision, Decision | None]:
+        """As :meth:`admit`, with what the shadow limits would have said of a request that was let through."""
+        policy = self.policy
+        request = self._request(policy, context, estimate, reservation)
         decision = self._store.admit(request)
+        shadow = shadow_decision(self._store, policy, request) if policy.shadow and decision.allowed else None
         if self._sink is not None:
-            self._record(decision_event(decision, service=self._service))
-        return decision
+            self._record(decision_event(decision, service=self._service, shadow=shadow))
+        return decision, shadow
+
+    def reload(self, policy: Policy) -> None:
+        """Decide by another policy from the next request on; requests that run are settled by their own.
+
+        Whatever has the same id, unit, scope and period keeps its counts and slots under the new amount. A rate that
+        changed takes over what is owed, in units, where the store is in memory (:mod:`opsloop.rate_limit.inherit`);
+        elsewhere it begins with a full bucket.
+        """
+        before, self.policy = self.policy, policy
+        if isinstance(self._store, MemoryStore):
+            self._store.inherit(before, policy)
 
     def peek(self, context: Context, estimate: Amounts | None = None) -> Decision:
         """Return the decision that :meth:`admit` would make now, and reserve nothing."""
-        return self._store.peek(self._request(context, estimate, ""))
+        return self._store.peek(self._request(self.policy, context, estimate, ""))
 
     def settle(self, reservation: str, actual: Amounts) -> Receipt:
         """Replace the estimate by what the request really cost, and give its slots back; only the first time counts."""
         receipt = self._store.settle(reservation, checked_amounts(actual, name="actual"))
         self.heartbeat.stop(reservation)
+        self._follow(lambda: self._store.settle(shadow_id(reservation), actual))
         if self._sink is not None and receipt.status == "settled":
             self._record(receipt_event(receipt, self._clock.now_ns(), service=self._service))
         return receipt
 
     def renew(self, reservation: str) -> Receipt:
         """Prolong the slots of a request that is still running."""
+        self._follow(lambda: self._store.renew(shadow_id(reservation)))
         return self._store.renew(reservation)
 
     def release(self, reservation: str) -> Receipt:
         """Give the slots of a request back and let its estimate stand."""
         self.heartbeat.stop(reservation)
+        self._follow(lambda: self._store.release(shadow_id(reservation)))
         return self._store.release(reservation)
 
     def slot(self, context: Context, estimate: Amounts | None = None) -> Slot:
@@ -162,15 +186,23 @@ class Limiter:
         """As :meth:`release`."""
         return self.release(reservation)
 
-    def _request(self, context: Context, estimate: Amounts | None, reservation: str) -> Request:
+    def _follow(self, step: Callable[[], Receipt]) -> None:
+        """Let the shadow limits follow a step, if there are any; they never fail it."""
+        if self.policy.shadow:
+            with contextlib.suppress(StoreError):
+                step()
+
+    def _request(self, policy: Policy, context: Context, estimate: Amounts | None, reservation: str) -> Request:
         amounts = checked_amounts(estimate, name="estimate") if estimate else NO_AMOUNTS
         ts_ns = self._clock.now_ns()
-        demands = self.policy.demands(context, amounts, ts_ns)
+        demands = policy.demands(context, amounts, ts_ns)
         if reservation:
             return Request(context, amounts, demands, ts_ns, reservation, remember=True)
         for demand in demands:
             if demand.limit.settles:  # a rate of requests has nothing to settle
                 return Request(context, amounts, demands, ts_ns, f"{self._prefix}-{next(self._numbers)}")
+        if any(limit.settles for limit in policy.shadow):
+            return Request(context, amounts, demands, ts_ns, f"{self._prefix}-{next(self._numbers)}")
         return Request(context, amounts, demands, ts_ns)
 
     def _record(self, event: Event) -> None:
@@ -201,7 +233,8 @@ class Slot:
         if not decision.allowed:
             raise RateLimitedError(decision)
         self._decision = decision
-        leases = [demand.limit.lease_ns for demand in decision.request.demands if demand.limit.lease_ns]
+        limits = (*(demand.limit for demand in decision.request.demands), *self._limiter.policy.shadow)
+        leases = [limit.lease_ns for limit in limits if limit.lease_ns]
         if leases:
             self._limiter.heartbeat.start(decision.reservation, every_seconds=min(leases) / 3 / NANOSECONDS)
         return decision

@@ -17,7 +17,9 @@ from opsloop.rate_limit import concurrency, gcra, rolling
 from opsloop.rate_limit.context import Amounts
 from opsloop.rate_limit.decision import Decision, Demand, Receipt, Request
 from opsloop.rate_limit.expiry import ExpiryWheel
+from opsloop.rate_limit.inherit import moved
 from opsloop.rate_limit.limit import Key, Limit
+from opsloop.rate_limit.policy import Policy
 
 __all__ = ["MemoryStore", "Store"]
 
@@ -102,6 +104,18 @@ class MemoryStore:
             self._apply(changes, now_ns)
         return receipt
 
+    def inherit(self, before: Policy, after: Policy) -> int:
+        """Move what rates owe to the numbers of a new policy; return how many buckets. It looks at every key once."""
+        with self._lock:
+            now_ns = self._tick()
+            found = moved(self._counts, before, after, now_ns)
+            for old, limit, key, state in found:
+                del self._counts[old]
+                self._counts[key] = state
+                self._limits[limit.root] = limit
+                self._wheel.add(key, now_ns)
+        return len(found)
+
     def __len__(self) -> int:
         """Return how many counts, slots and reservations are kept."""
         many = sum(map(len, self._leases.values())) + sum(map(len, self._slices.values()))
@@ -123,8 +137,6 @@ class MemoryStore:
             if len(counts) > known:
                 self._limits[demand.limit.root] = demand.limit
                 self._wheel.add(demand.key, core.expires_ns(demand, value, now_ns))
-                if demand.limit.before is not None:  # its debt has moved
-                    counts.pop((demand.limit.before[0], *demand.key[1:]), None)
         for demand, number, units in changes.sliced:
             self._apply_slice(demand, number, units, now_ns)
         for key, reservation, expiry_ns in changes.leased:

@@ -56,13 +56,6 @@ class Policy(msgspec.Struct, frozen=True):
                 found.append(Demand(limit, key, cost, period.end_ns - now_ns))
         return tuple(found)
 
-    def following(self, before: Policy) -> Policy:
-        """Return this policy as the successor of ``before``: rates that changed take over the debts of the old ones."""
-        known = {limit.id: limit for limit in (*before.limits, *before.shadow)}
-        return Policy(
-            *(tuple(_heir(limit, known.get(limit.id)) for limit in part) for part in (self.limits, self.shadow))
-        )
-
 
 def policy_from_settings(limits: Iterable[LimitSettings]) -> Policy:
     """Compile ``[[limit]]`` tables; raise :class:`ConfigError` for what contradicts itself or can never be.
@@ -153,14 +146,6 @@ def _compile(limit: LimitSettings) -> Limit:
         lease_ns=round(limit.lease_seconds * NANOSECONDS) if limit.lever == "concurrency" else 0,
         settles=limit.lever == "concurrency" or limit.unit != "requests",
     )
-
-
-def _heir(limit: Limit, before: Limit | None) -> Limit:
-    if before is None or limit.bucket is None or before.bucket is None or limit.root == before.root:
-        return limit
-    if (limit.unit, limit.scope) != (before.unit, before.scope):
-        return limit
-    return msgspec.structs.replace(limit, before=(before.root, before.bucket))
 
 
 def _everyone(_: Context) -> str:
