@@ -14,9 +14,10 @@ from opsloop.event import Event
 from opsloop.filter import Compare, Op, Or, equals
 from opsloop.rate_limit.policy import Policy, policy_from_settings
 from opsloop.rate_limit.simulate import Report, simulate
+from opsloop.rate_limit.sql import usage_in
 from opsloop.rate_limit.usage import Usage, usage
 from opsloop.settings import LimitSettings, Settings
-from opsloop.stream import Database
+from opsloop.stream import Database, Stream
 
 __all__ = ["Explanation", "Limits", "endpoints"]
 
@@ -46,8 +47,7 @@ def endpoints(database: Database, settings: Settings, clock: Clock) -> tuple[End
 
     def limits(arguments: Arguments, _: bytes) -> Limits:
         start_ns, end_ns = window_of(arguments, clock=clock)
-        events = database.query(equals(event="limit"), start_ns=start_ns, end_ns=end_ns)
-        found = usage(events, start_ns=start_ns, end_ns=end_ns)
+        found = _usage(database, start_ns, end_ns)
         return Limits(start_ns=start_ns, end_ns=end_ns, policy=settings.limit, usage=found)
 
     def try_policy(arguments: Arguments, body: bytes) -> Report:
@@ -87,6 +87,14 @@ def endpoints(database: Database, settings: Settings, clock: Clock) -> tuple[End
             parameters=(Parameter("request_id", "the request", required=True),),
         ),
     )
+
+
+def _usage(database: Stream, start_ns: int, end_ns: int) -> Usage:
+    """Ask the store where it answers SQL; a stream in memory is counted by the definition."""
+    if isinstance(database, Database):
+        return usage_in(database, start_ns=start_ns, end_ns=end_ns)
+    events = database.query(equals(event="limit"), start_ns=start_ns, end_ns=end_ns)
+    return usage(events, start_ns=start_ns, end_ns=end_ns)
 
 
 def _policy(body: bytes) -> Policy:

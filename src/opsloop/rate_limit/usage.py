@@ -10,7 +10,7 @@ import msgspec
 
 from opsloop.event import Event
 
-__all__ = ["Interval", "LimitUsage", "Refusal", "TenantCount", "Usage", "usage"]
+__all__ = ["Interval", "LimitUsage", "Refusal", "TenantCount", "Usage", "bounds", "refusal_of", "usage"]
 
 TOP_TENANTS: Final = 5
 RECENT: Final = 20
@@ -85,8 +85,18 @@ def usage(events: Iterable[Event], *, start_ns: int, end_ns: int, intervals: int
         rejected=len(refused),
         limits=_by_limit(inside),
         series=_series(admits, start_ns, end_ns, intervals),
-        recent=tuple(_refusal(event) for event in reversed(refused[-RECENT:])),
+        recent=tuple(refusal_of(event) for event in reversed(refused[-RECENT:])),
     )
+
+
+def bounds(start_ns: int, end_ns: int, intervals: int) -> tuple[tuple[int, int], ...]:
+    """Return (start, end] of each of at most ``intervals`` equal parts of a window.
+
+    >>> bounds(0, 10, 3)
+    ((0, 4), (4, 8), (8, 10))
+    """
+    width = -(-(end_ns - start_ns) // intervals)
+    return tuple((start, min(end_ns, start + width)) for start in range(start_ns, end_ns, width))
 
 
 def _by_limit(events: list[Event]) -> tuple[LimitUsage, ...]:
@@ -122,22 +132,16 @@ def _by_limit(events: list[Event]) -> tuple[LimitUsage, ...]:
 
 
 def _series(events: list[Event], start_ns: int, end_ns: int, intervals: int) -> tuple[Interval, ...]:
+    edges = bounds(start_ns, end_ns, intervals)
     width = -(-(end_ns - start_ns) // intervals)
     counts: Counter[tuple[int, bool]] = Counter(
-        (-(-(event.ts_ns - start_ns) // width) - 1, event.attributes.get("allowed") is True) for event in events
+        ((event.ts_ns - start_ns - 1) // width, event.attributes.get("allowed") is True) for event in events
     )
-    return tuple(
-        Interval(
-            start_ns + number * width,
-            min(end_ns, start_ns + (number + 1) * width),
-            counts[number, True],
-            counts[number, False],
-        )
-        for number in range(-(-(end_ns - start_ns) // width))
-    )
+    return tuple(Interval(*edge, counts[number, True], counts[number, False]) for number, edge in enumerate(edges))
 
 
-def _refusal(event: Event) -> Refusal:
+def refusal_of(event: Event) -> Refusal:
+    """Return what a rejecting ``limit`` event tells."""
     attributes = event.attributes
     return Refusal(
         ts_ns=event.ts_ns,
@@ -146,8 +150,8 @@ def _refusal(event: Event) -> Refusal:
         route=event.route,
         model=event.model,
         violated=_violated(attributes),
-        retry_after_seconds=attributes.get("retry_after_seconds"),
-        reason=attributes.get("reason") or event.message,
+        retry_after_seconds=_number(attributes.get("retry_after_seconds")),
+        reason=str(attributes.get("reason") or event.message),
     )
 
 
@@ -160,3 +164,7 @@ def _parts(event: Event) -> tuple[Mapping[str, Any], ...]:
 def _violated(part: Mapping[str, Any]) -> tuple[str, ...]:
     names = part.get("violated")
     return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
