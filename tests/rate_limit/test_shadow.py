@@ -60,7 +60,7 @@ def test_shadow_limits_decide_as_they_would_if_they_were_real(steps):
     open_ = []
     for tokens, settling, actual, seconds in steps:
         clock.advance(seconds=seconds)
-        decision, shadow = shadowed.admit_with_shadow(ACME, {"tokens": tokens})
+        decision, shadow = shadowed.attempt(ACME, {"tokens": tokens})
         real = enforced.admit(ACME, {"tokens": tokens})
         assert decision.allowed
         assert shadow is not None
@@ -80,9 +80,9 @@ def test_a_slot_keeps_the_leases_of_shadow_limits_alive(clock):
         clock.advance(seconds=25)
         subject.heartbeat.beat()
         clock.advance(seconds=25)
-        assert subject.admit_with_shadow(ACME)[1].limits["slots"].remaining == 0
+        assert subject.attempt(ACME)[1].limits["slots"].remaining == 0
     assert len(subject.heartbeat) == 0
-    assert subject.admit_with_shadow(ACME)[1].limits["slots"].remaining == 0
+    assert subject.attempt(ACME)[1].limits["slots"].remaining == 0
 
 
 def test_a_store_that_fails_for_shadow_limits_fails_no_request(clock):
@@ -100,7 +100,7 @@ def test_a_store_that_fails_for_shadow_limits_fails_no_request(clock):
             return super().settle(reservation, actual)
 
     subject = limiter(clock, REAL, SLOTS, store=Fragile(clock=clock))
-    decision, shadow = subject.admit_with_shadow(ACME)
+    decision, shadow = subject.attempt(ACME)
     assert (decision.allowed, shadow) == (True, None)
     assert subject.settle(decision.reservation, {"tokens": 1}).status == "settled"
 

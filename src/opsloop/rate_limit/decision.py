@@ -148,10 +148,12 @@ class Receipt(msgspec.Struct, frozen=True):
     """The limits that it changed, as it left them."""
 
 
-def decision_event(decision: Decision, *, service: str = "", shadow: Decision | None = None) -> Event:
+def decision_event(
+    decision: Decision, *, service: str = "", shadow: Decision | None = None, waited_seconds: float = 0.0
+) -> Event:
     """Return the ``limit`` event of phase ``admit`` that records a decision; the same decision has the same event.
 
-    ``shadow`` is what the shadow limits would have decided.
+    ``shadow`` is what the shadow limits would have decided, ``waited_seconds`` how long the request waited for it.
     """
     request = decision.request
     attributes: dict[str, Any] = {
@@ -166,6 +168,8 @@ def decision_event(decision: Decision, *, service: str = "", shadow: Decision | 
     }
     if not decision.allowed:
         attributes["reason"] = decision.reason
+    if waited_seconds:
+        attributes["waited_seconds"] = waited_seconds
     if shadow is not None:
         attributes["shadow"] = {
             "allowed": shadow.allowed,

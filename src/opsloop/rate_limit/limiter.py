@@ -68,6 +68,8 @@ class Limiter:
         """Decide by ``policy`` over ``store``, in memory unless given."""
         self.policy = policy
         self.events_lost = 0
+        self.listeners: list[Callable[[], None]] = []
+        """Called after every settlement, release and reload: whoever waits for room may try."""
         self.heartbeat = Heartbeat(lambda reservation: self.renew(reservation).status == "renewed")
         self._clock = SystemClock() if clock is None else clock
         self._store = MemoryStore(clock=self._clock) if store is None else store
@@ -83,19 +85,26 @@ class Limiter:
         may repeat itself names its ``reservation`` and gets the same answer for an hour. Raises
         :class:`opsloop.errors.InputError` for an estimate that counts in no known unit.
         """
-        return self.admit_with_shadow(context, estimate, reservation=reservation)[0]
+        decision, shadow = self.attempt(context, estimate, reservation=reservation)
+        self.record(decision, shadow=shadow)
+        return decision
 
-    def admit_with_shadow(
+    def attempt(
         self, context: Context, estimate: Amounts | None = None, *, reservation: str = ""
     ) -> tuple[Decision, Decision | None]:
-        """As :meth:`admit`, with what the shadow limits would have said of a request that was let through."""
+        """As :meth:`admit` without an event; with what the shadow limits would have said, had they been asked."""
         policy = self.policy
         request = self._request(policy, context, estimate, reservation)
         decision = self._store.admit(request)
-        shadow = shadow_decision(self._store, policy, request) if policy.shadow and decision.allowed else None
+        if not policy.shadow or not decision.allowed:
+            return decision, None
+        return decision, shadow_decision(self._store, policy, request)
+
+    def record(self, decision: Decision, *, shadow: Decision | None = None, waited_seconds: float = 0.0) -> None:
+        """Hand the event of a decision to the sink, if there is one."""
         if self._sink is not None:
-            self._record(decision_event(decision, service=self._service, shadow=shadow))
-        return decision, shadow
+            event = decision_event(decision, service=self._service, shadow=shadow, waited_seconds=waited_seconds)
+            self._record(event)
 
     def reload(self, policy: Policy) -> None:
         """Decide by another policy from the next request on; requests that run are settled by their own.
@@ -107,6 +116,7 @@ class Limiter:
         before, self.policy = self.policy, policy
         if isinstance(self._store, MemoryStore):
             self._store.inherit(before, policy)
+        self._tell()
 
     def peek(self, context: Context, estimate: Amounts | None = None) -> Decision:
         """Return the decision that :meth:`admit` would make now, and reserve nothing."""
@@ -117,6 +127,7 @@ class Limiter:
         receipt = self._store.settle(reservation, checked_amounts(actual, name="actual"))
         self.heartbeat.stop(reservation)
         self._follow(lambda: self._store.settle(shadow_id(reservation), actual))
+        self._tell()
         if self._sink is not None and receipt.status == "settled":
             self._record(receipt_event(receipt, self._clock.now_ns(), service=self._service))
         return receipt
@@ -130,7 +141,9 @@ class Limiter:
         """Give the slots of a request back and let its estimate stand."""
         self.heartbeat.stop(reservation)
         self._follow(lambda: self._store.release(shadow_id(reservation)))
-        return self._store.release(reservation)
+        receipt = self._store.release(reservation)
+        self._tell()
+        return receipt
 
     def slot(self, context: Context, estimate: Amounts | None = None) -> Slot:
         """Return a context manager, for ``with`` and ``async with``, that admits, keeps the slot alive and releases."""
@@ -186,6 +199,11 @@ class Limiter:
         """As :meth:`release`."""
         return self.release(reservation)
 
+    def _tell(self) -> None:
+        """Tell whoever listens that there may be room."""
+        for listener in self.listeners:
+            listener()
+
     def _follow(self, step: Callable[[], Receipt]) -> None:
         """Let the shadow limits follow a step, if there are any; they never fail it."""
         if self.policy.shadow:
@@ -229,7 +247,10 @@ class Slot:
 
     def __enter__(self) -> Decision:
         """Admit, or raise."""
-        decision = self._limiter.admit(self._context, self._estimate)
+        return self.hold(self._limiter.admit(self._context, self._estimate))
+
+    def hold(self, decision: Decision) -> Decision:
+        """Keep what was decided until the block is left; raise :class:`RateLimitedError` for a no."""
         if not decision.allowed:
             raise RateLimitedError(decision)
         self._decision = decision

@@ -144,7 +144,7 @@ def simulate(policy: Policy, events: Iterable[Event]) -> Report:
         while ends and ends[0][0] <= arrival.ts_ns:
             _end(limiter, clock, heapq.heappop(ends))
         clock.advance(ns=arrival.ts_ns - clock.now_ns())
-        decision, shadow = limiter.admit_with_shadow(arrival.context, arrival.estimate)
+        decision, shadow = limiter.attempt(arrival.context, arrival.estimate)
         outcomes.append((arrival, decision, shadow))
         if decision.reservation:
             _plan(ends, arrival, number, decision.reservation)
