@@ -13,7 +13,7 @@ import msgspec
 from opsloop.errors import StoreError
 from opsloop.rate_limit.context import Amounts, Context
 from opsloop.rate_limit.decision import Decision
-from opsloop.rate_limit.headers import REDUCED_CAPACITY, Dialect, limit_headers, problem
+from opsloop.rate_limit.headers import Dialect, limit_headers, problem, unavailable
 from opsloop.rate_limit.limiter import Limiter, RateLimitedError, Slot
 from opsloop.rate_limit.waiting import Waiting
 
@@ -76,7 +76,7 @@ class RateLimitMiddleware:
             await _answer(scope, send, refused.decision.status_code, problem(refused.decision), headers)
             return
         except StoreError as failed:
-            await _answer(scope, send, 503, _unavailable(failed), [("retry-after", "1")])
+            await _answer(scope, send, 503, unavailable(failed), [("retry-after", "1")])
             return
         try:
             scope[DECISION_KEY] = decision
@@ -113,13 +113,3 @@ async def _answer(scope: Scope, send: Send, status: int, body: dict[str, Any], h
 
 def _encoded(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-
-
-def _unavailable(error: StoreError) -> dict[str, Any]:
-    return {
-        "type": REDUCED_CAPACITY,
-        "title": "Limits cannot be checked",
-        "status": 503,
-        "detail": str(error),
-        "violated-policies": [],
-    }

@@ -20,6 +20,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from opsloop.clock import NANOSECONDS, parse_time, utc
+from opsloop.errors import StoreError
 from opsloop.event import Event
 from opsloop.rate_limit.decision import Decision
 from opsloop.rate_limit.limit import PERIOD_SECONDS, Limit, LimitState
@@ -31,6 +32,7 @@ __all__ = [
     "parse_retry_after",
     "parse_upstream",
     "problem",
+    "unavailable",
     "upstream_events",
 ]
 
@@ -101,6 +103,17 @@ def problem(decision: Decision) -> dict[str, Any]:
         "status": decision.status_code,
         "detail": decision.reason,
         "violated-policies": [violation.limit for violation in decision.violated],
+    }
+
+
+def unavailable(error: StoreError) -> dict[str, Any]:
+    """Return the problem details of a 503 because the limits cannot be looked up."""
+    return {
+        "type": REDUCED_CAPACITY,
+        "title": "Limits cannot be checked",
+        "status": 503,
+        "detail": str(error),
+        "violated-policies": [],
     }
 
 

@@ -145,6 +145,13 @@ class Limiter:
         self._tell()
         return receipt
 
+    def keep_alive(self, decision: Decision) -> None:
+        """Renew the slots of a running request every third of a lease, until it is settled or released."""
+        limits = (*(demand.limit for demand in decision.request.demands), *self.policy.shadow)
+        leases = [limit.lease_ns for limit in limits if limit.lease_ns]
+        if leases and decision.reservation:
+            self.heartbeat.start(decision.reservation, every_seconds=min(leases) / 3 / NANOSECONDS)
+
     def slot(self, context: Context, estimate: Amounts | None = None) -> Slot:
         """Return a context manager, for ``with`` and ``async with``, that admits, keeps the slot alive and releases."""
         return Slot(self, context, estimate)
@@ -254,10 +261,7 @@ class Slot:
         if not decision.allowed:
             raise RateLimitedError(decision)
         self._decision = decision
-        limits = (*(demand.limit for demand in decision.request.demands), *self._limiter.policy.shadow)
-        leases = [limit.lease_ns for limit in limits if limit.lease_ns]
-        if leases:
-            self._limiter.heartbeat.start(decision.reservation, every_seconds=min(leases) / 3 / NANOSECONDS)
+        self._limiter.keep_alive(decision)
         return decision
 
     def __exit__(

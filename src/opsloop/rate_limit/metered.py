@@ -65,9 +65,13 @@ class Metered:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Settle with what was counted."""
+        self.close(completed=kind is None)
+
+    def close(self, *, completed: bool) -> None:
+        """Settle with what was counted, the first time only; the estimator learns from what was completed."""
         if self._decision.reservation and self.receipt is None:
             self.receipt = self._limiter.settle(self._decision.reservation, self._settled())
-            if self._estimator is not None and kind is None:
+            if self._estimator is not None and completed:
                 self._estimator.learn(self.receipt)
 
     async def __aenter__(self) -> Self:
