@@ -43,7 +43,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def endpoints(database: Database, settings: Settings, clock: Clock) -> tuple[Endpoint, ...]:
-    """Return the operations of the room."""
+    """Return the operations of the room; raise :class:`ConfigError` for limits that contradict themselves."""
+    policy_from_settings(settings.limit)
 
     def limits(arguments: Arguments, _: bytes) -> Limits:
         start_ns, end_ns = window_of(arguments, clock=clock)
@@ -126,10 +127,21 @@ def _summary(request_id: str, events: list[Event]) -> str:
     admits = [event for event in events if event.attributes.get("phase") != "settle"]
     if not admits:
         return f"no limit decision was recorded for {request_id}"
-    refused = [event for event in admits if not event.attributes.get("allowed")]
+    refused = [event for event in admits if event.attributes.get("allowed") is not True]
     if not refused:
-        return f"admitted {len(admits)} times, never rejected"
+        return f"admitted {len(admits)} times, never rejected{_waited(admits)}{_shadowed(admits)}"
     last = refused[-1]
-    return (
-        f"rejected {len(refused)} of {len(admits)} times, the last by {last.attributes.get('reason') or last.message}"
-    )
+    reason = last.attributes.get("reason") or last.message
+    return f"rejected {len(refused)} of {len(admits)} times, the last by {reason}{_shadowed(admits)}"
+
+
+def _waited(admits: list[Event]) -> str:
+    waits = [wait for event in admits if isinstance(wait := event.attributes.get("waited_seconds"), int | float)]
+    return f", after waiting {max(waits):.3f} s" if waits else ""
+
+
+def _shadowed(admits: list[Event]) -> str:
+    """Return what the shadow limits would have refused."""
+    shadows = [shadow for event in admits if isinstance(shadow := event.attributes.get("shadow"), dict)]
+    refused = [shadow for shadow in shadows if shadow.get("allowed") is not True]
+    return f"; shadow limits would have rejected {len(refused)}, {refused[-1].get('reason')}" if refused else ""

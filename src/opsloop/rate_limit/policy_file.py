@@ -69,7 +69,7 @@ def read_policy(text: str, *, name: str = "policy") -> Policy:
             policy_from_settings([limit])
         except ConfigError as cause:
             case = CASE.search(cause.message)
-            place = _line(text, index, **_nested(case)) if case else _key_line(text, index, cause.message)
+            place = _line(text, index, **_nested(case)) if case else _key_line(text, index, str(cause))
             raise ConfigError(f"{name}{place}: {cause.message}", fix=cause.fix) from cause
     return policy_from_settings(limits)
 
