@@ -6,7 +6,7 @@ import asyncio
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opsloop.clock import SeededIds
@@ -58,12 +58,14 @@ def test_a_counter_of_ones_own_is_used():
     assert estimate_of({"prompt": ["a b", "c"]}, count_tokens=lambda text: len(text.split())) == {"input_tokens": 3}
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.text(max_size=5), st.none() | st.booleans() | st.integers() | st.text(max_size=5)))
 def test_any_usage_is_read_without_an_error(usage):
     """What is no count is left out."""
     assert all(amount >= 0 for amount in actual_of(usage).values())
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 500), min_size=20, max_size=260), st.sampled_from([0.5, 0.9, 0.95, 1.0]))
 def test_what_is_learned_is_the_nearest_rank_quantile_of_the_last_200(tokens, quantile):
     """At least that share of them is not longer, and of any smaller number that would not be true."""
