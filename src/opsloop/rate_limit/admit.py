@@ -24,7 +24,7 @@ __all__ = [
     "Held",
     "State",
     "decide",
-    "expires_ns",
+    "refuse",
     "release",
     "renew",
     "settle",
@@ -88,7 +88,7 @@ def decide(state: State, request: Request, now_ns: int) -> tuple[Changes, Decisi
     for demand in request.demands:
         value, wait = _take(state, demand, now_ns)
         if wait != 0:
-            return NOTHING, _refuse(state, request, now_ns)
+            return NOTHING, refuse(state, request, now_ns)
         values.append(value)
         if demand.limit.lease_ns:
             leased.append((demand.key, reservation, now_ns + demand.limit.lease_ns))
@@ -197,7 +197,7 @@ def _take(state: State, demand: Demand, now_ns: int) -> tuple[int, int | None]:
     return concurrency.take(state.leases.get(demand.key, NO_LEASES), limit.amount, now_ns)
 
 
-def _refuse(state: State, request: Request, now_ns: int) -> Decision:
+def refuse(state: State, request: Request, now_ns: int) -> Decision:
     """Return the no of every limit that says it, with the levels as they are."""
     waits = [_take(state, demand, now_ns)[1] for demand in request.demands]
     values: list[int] = []

@@ -16,6 +16,7 @@ from opsloop.rate_limit.context import Amounts, Context, checked_amounts
 from opsloop.rate_limit.decision import Decision, Receipt, Request, decision_event, receipt_event
 from opsloop.rate_limit.heartbeat import Heartbeat
 from opsloop.rate_limit.memory import MemoryStore, Store
+from opsloop.rate_limit.plan import Plan
 from opsloop.rate_limit.policy import Policy
 from opsloop.stream import Sink
 
@@ -64,15 +65,25 @@ class Limiter:
         service: str = "",
     ) -> None:
         """Decide by ``policy`` over ``store``, in memory unless given."""
-        self.policy = policy
         self.events_lost = 0
         self.heartbeat = Heartbeat(lambda reservation: self.renew(reservation).status == "renewed")
+        self._plan = Plan(policy)
         self._clock = SystemClock() if clock is None else clock
+        self._now_ns = self._clock.now_ns
         self._store = MemoryStore(clock=self._clock) if store is None else store
         self._sink = sink
         self._service = service
         self._prefix = (ids or SystemIds()).request_id().removeprefix("req-")
         self._numbers = itertools.count(1)
+
+    @property
+    def policy(self) -> Policy:
+        """What is decided by; a new one applies from the next call on."""
+        return self._plan.policy
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        self._plan = Plan(policy)
 
     def admit(self, context: Context, estimate: Amounts | None = None, *, reservation: str = "") -> Decision:
         """Check and reserve in one step: on all limits or on none.
@@ -81,8 +92,7 @@ class Limiter:
         may repeat itself names its ``reservation`` and gets the same answer for an hour. Raises
         :class:`opsloop.errors.InputError` for an estimate that counts in no known unit.
         """
-        request = self._request(context, estimate, reservation)
-        decision = self._store.admit(request)
+        decision = self._store.admit(self._request(context, estimate, reservation))
         if self._sink is not None:
             self._record(decision_event(decision, service=self._service))
         return decision
@@ -163,14 +173,15 @@ class Limiter:
         return self.release(reservation)
 
     def _request(self, context: Context, estimate: Amounts | None, reservation: str) -> Request:
+        ts_ns = self._now_ns()
         amounts = checked_amounts(estimate, name="estimate") if estimate else NO_AMOUNTS
-        ts_ns = self._clock.now_ns()
-        demands = self.policy.demands(context, amounts, ts_ns)
+        plan = self._plan
+        caller = plan.caller(plan.read(context))
+        demands = caller.demands if caller.ready and not amounts else caller.costed(amounts, ts_ns)
         if reservation:
             return Request(context, amounts, demands, ts_ns, reservation, remember=True)
-        for demand in demands:
-            if demand.limit.settles:  # a rate of requests has nothing to settle
-                return Request(context, amounts, demands, ts_ns, f"{self._prefix}-{next(self._numbers)}")
+        if caller.settles:  # a rate of requests alone has nothing to settle
+            return Request(context, amounts, demands, ts_ns, f"{self._prefix}-{next(self._numbers)}")
         return Request(context, amounts, demands, ts_ns)
 
     def _record(self, event: Event) -> None:
