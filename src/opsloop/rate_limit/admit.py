@@ -28,6 +28,7 @@ __all__ = [
     "release",
     "renew",
     "settle",
+    "settled",
 ]
 
 HOLD_NS: Final = 3600 * NANOSECONDS
@@ -133,7 +134,16 @@ def settle(state: State, reservation: str, actual: Amounts, now_ns: int) -> tupl
         held=((reservation, after_held),),
     )
     levels = tuple(Level(demand.limit, value, now_ns, demand.resets_in_ns) for demand, value in counts)
-    return changes, Receipt(reservation, "settled", _settled(request, counts), request, dict(actual), levels)
+    return changes, settled(request, actual, levels)
+
+
+def settled(request: Request, actual: Amounts, levels: tuple[Level, ...]) -> Receipt:
+    """Return the receipt of a settlement that corrected ``levels``."""
+    if levels:
+        reason = "corrected " + ", ".join([level.limit.id for level in levels])
+    else:
+        reason = "the estimate was right" if request.demands else "no limit applies"
+    return Receipt(request.reservation, "settled", reason, request, dict(actual), levels)
 
 
 def renew(state: State, reservation: str, now_ns: int) -> tuple[Changes, Receipt]:
@@ -165,17 +175,14 @@ def release(state: State, reservation: str, now_ns: int) -> tuple[Changes, Recei
     if not known.settled and not request.remember:
         late = any(demand.limit.lever != "concurrency" for demand in request.demands)
         kept = Held(known.decision, min(known.expires_ns, now_ns + LATE_SETTLE_NS)) if late else None
-    slots = tuple((key, name) for key, name in _slots(request) if name in state.leases.get(key, NO_LEASES))
+    slots = tuple(
+        (key, name)
+        for key, name in _slots(request)
+        if concurrency.renewable(state.leases.get(key, NO_LEASES), name, now_ns)
+    )
     return Changes(dropped=slots, held=((reservation, kept),)), Receipt(
         reservation, "released", f"{len(slots)} slots given back", request
     )
-
-
-def expires_ns(demand: Demand, value: int, now_ns: int) -> int:
-    """Return when a count means nothing any more: a full bucket, or a period that nothing can be settled in."""
-    if demand.limit.bucket is not None:
-        return now_ns + gcra.full_in_ns(demand.limit.bucket, value, now_ns)
-    return now_ns + demand.resets_in_ns + HOLD_NS
 
 
 def _known(state: State, reservation: str, now_ns: int) -> Held | None:
@@ -199,25 +206,18 @@ def _take(state: State, demand: Demand, now_ns: int) -> tuple[int, int | None]:
 
 def refuse(state: State, request: Request, now_ns: int) -> Decision:
     """Return the no of every limit that says it, with the levels as they are."""
-    waits = [_take(state, demand, now_ns)[1] for demand in request.demands]
+    waits = tuple(_take(state, demand, now_ns)[1] for demand in request.demands)
     values: list[int] = []
-    demands: list[Demand] = []
-    for demand in request.demands:
+    demands = list(request.demands)
+    for number, demand in enumerate(request.demands):
         if demand.limit.lease_ns:
             leases = state.leases.get(demand.key, NO_LEASES)
             values.append(concurrency.held(leases, now_ns))
             rest_ns = max(0, concurrency.last_ns(leases) - now_ns)
-            demands.append(msgspec.structs.replace(demand, resets_in_ns=rest_ns))
+            demands[number] = msgspec.structs.replace(demand, resets_in_ns=rest_ns)
         else:
             values.append(state.counts.get(demand.key, 0))
-            demands.append(demand)
     longest = None if None in waits else max(wait for wait in waits if wait is not None)
     status: Literal["rejected", "never_admissible"] = "never_admissible" if longest is None else "rejected"
     seen = msgspec.structs.replace(request, demands=tuple(demands))
-    return Decision(seen, status, tuple(values), now_ns, tuple(waits), longest)
-
-
-def _settled(request: Request, counts: list[tuple[Demand, int]]) -> str:
-    if not counts:
-        return "the estimate was right" if request.demands else "no limit applies"
-    return "corrected " + ", ".join(demand.limit.id for demand, _ in counts)
+    return Decision(seen, status, tuple(values), now_ns, waits, longest)

@@ -16,7 +16,7 @@ from opsloop.rate_limit.context import Amounts, Context, checked_amounts
 from opsloop.rate_limit.decision import Decision, Receipt, Request, decision_event, receipt_event
 from opsloop.rate_limit.heartbeat import Heartbeat
 from opsloop.rate_limit.memory import MemoryStore, Store
-from opsloop.rate_limit.plan import Plan
+from opsloop.rate_limit.plan import Caller, Plan
 from opsloop.rate_limit.policy import Policy
 from opsloop.stream import Sink
 
@@ -92,14 +92,21 @@ class Limiter:
         may repeat itself names its ``reservation`` and gets the same answer for an hour. Raises
         :class:`opsloop.errors.InputError` for an estimate that counts in no known unit.
         """
-        decision = self._store.admit(self._request(context, estimate, reservation))
+        plan = self._plan
+        caller = plan.caller(plan.read(context))
+        if estimate or reservation or not caller.plain:
+            request = self._request(caller, context, estimate, reservation)
+        else:
+            request = Request(context, NO_AMOUNTS, caller.demands, self._now_ns())
+        decision = self._store.admit(request)
         if self._sink is not None:
             self._record(decision_event(decision, service=self._service))
         return decision
 
     def peek(self, context: Context, estimate: Amounts | None = None) -> Decision:
         """Return the decision that :meth:`admit` would make now, and reserve nothing."""
-        return self._store.peek(self._request(context, estimate, ""))
+        plan = self._plan
+        return self._store.peek(self._request(plan.caller(plan.read(context)), context, estimate, ""))
 
     def settle(self, reservation: str, actual: Amounts) -> Receipt:
         """Replace the estimate by what the request really cost, and give its slots back; only the first time counts."""
@@ -172,15 +179,13 @@ class Limiter:
         """As :meth:`release`."""
         return self.release(reservation)
 
-    def _request(self, context: Context, estimate: Amounts | None, reservation: str) -> Request:
-        ts_ns = self._now_ns()
+    def _request(self, caller: Caller, context: Context, estimate: Amounts | None, reservation: str) -> Request:
         amounts = checked_amounts(estimate, name="estimate") if estimate else NO_AMOUNTS
-        plan = self._plan
-        caller = plan.caller(plan.read(context))
-        demands = caller.demands if caller.ready and not amounts else caller.costed(amounts, ts_ns)
+        ts_ns = self._now_ns()
+        demands = caller.costed(amounts, ts_ns)
         if reservation:
             return Request(context, amounts, demands, ts_ns, reservation, remember=True)
-        if caller.settles:  # a rate of requests alone has nothing to settle
+        if caller.settles:
             return Request(context, amounts, demands, ts_ns, f"{self._prefix}-{next(self._numbers)}")
         return Request(context, amounts, demands, ts_ns)
 

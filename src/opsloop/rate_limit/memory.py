@@ -19,12 +19,12 @@ from typing import Any, Final, Protocol
 from opsloop.clock import Clock, SystemClock
 from opsloop.errors import ConfigError
 from opsloop.rate_limit import admit as core
-from opsloop.rate_limit import concurrency
+from opsloop.rate_limit import concurrency, gcra, quota
 from opsloop.rate_limit.context import Amounts, amount_of
 from opsloop.rate_limit.decision import Decision, Demand, Receipt, Request
 from opsloop.rate_limit.expiry import ExpiryWheel
 from opsloop.rate_limit.limit import Key, Level
-from opsloop.rate_limit.tables import STRANGERS, Counts, Leases, Table, item_of, table_of
+from opsloop.rate_limit.tables import Counts, Leases, Table, item_of, table_of
 
 __all__ = ["MAX_KEYS", "MemoryStore", "Store"]
 
@@ -85,26 +85,28 @@ class MemoryStore:
         lock.acquire()  # twice as fast as a with statement, which makes bound methods and an argument tuple
         try:
             now_ns = self._monotonic_ns()
-            if now_ns < self._now_ns:
+            if now_ns < self._now_ns:  # as in _tick()
                 now_ns = self._now_ns
             else:
                 self._now_ns = now_ns
-            if len(demands) != 1 or request.reservation or demands[0].limit.bucket is None:
+            bucket = demands[0].limit.bucket if len(demands) == 1 and not request.reservation else None
+            if bucket is None:
                 return self._admit_all(request, now_ns)
             demand = demands[0]
-            bucket = demand.limit.bucket
             root, item = demand.key
             table = self._tables.get(root)
             state = None if table is None else table.counts.get(item)
             if table is None or state is None:
                 return self._admit_all(request, now_ns)
-            floor = now_ns * bucket.gain
-            value = (state if state > floor else floor) + demand.cost * bucket.weight  # noqa: FURB136 - as gcra.debt
-            over = value - floor - bucket.capacity
-            if over > 0:
-                if demand.cost * bucket.weight > bucket.capacity:
+            gain = bucket.gain
+            floor = now_ns if gain == 1 else now_ns * gain  # multiplying such large integers is what costs most here
+            weight = demand.cost * bucket.weight
+            value = (state if state > floor else floor) + weight  # noqa: FURB136 - as gcra.debt
+            full = floor + bucket.capacity
+            if value > full:
+                if weight > bucket.capacity:
                     return core.refuse(self._state, request, now_ns)
-                wait_ns = -(-over // bucket.gain)
+                wait_ns = -((full - value) // gain)
                 return Decision(request, "rejected", (state,), now_ns, (wait_ns,), wait_ns)
             table.counts[item] = value
             if self._wheel.next_ns <= now_ns:
@@ -120,11 +122,34 @@ class MemoryStore:
 
     def settle(self, reservation: str, actual: Amounts) -> Receipt:
         """Replace an estimate by what it really cost, once; see :func:`opsloop.rate_limit.admit.settle`."""
-        with self._lock:
+        lock = self._lock
+        lock.acquire()
+        try:
             now_ns = self._tick()
-            changes, receipt = core.settle(self._state, reservation, actual, now_ns)
-            self._apply(changes, now_ns)
-        return receipt
+            known = self._held.get(reservation)
+            if known is None or known.settled or known.expires_ns <= now_ns:
+                return core.settle(self._state, reservation, actual, now_ns)[1]
+            request = known.decision.request
+            levels: list[Level] = []
+            for demand in request.demands:
+                limit = demand.limit
+                if limit.lease_ns:
+                    leases = self._leases.get(demand.key)
+                    if leases is not None:
+                        leases.pop(reservation, None)
+                    continue
+                amount = amount_of(limit.unit, actual)
+                if amount is not None and amount != demand.cost:
+                    value = self._correct(demand, amount - demand.cost, now_ns)
+                    if value is not None:
+                        levels.append(Level(limit, value, now_ns, demand.resets_in_ns))
+            if request.remember:
+                self._held[reservation] = core.Held(known.decision, known.expires_ns, settled=True)
+            else:
+                del self._held[reservation]
+            return core.settled(request, actual, tuple(levels))
+        finally:
+            lock.release()
 
     def renew(self, reservation: str) -> Receipt:
         """Prolong a reservation's slots."""
@@ -148,8 +173,11 @@ class MemoryStore:
 
     def _tick(self) -> int:
         """Return the time, which stands still should the clock go back."""
-        self._now_ns = max(self._now_ns, self._monotonic_ns())
-        return self._now_ns
+        now_ns = self._monotonic_ns()
+        if now_ns < self._now_ns:
+            return self._now_ns
+        self._now_ns = now_ns
+        return now_ns
 
     def _admit_all(self, request: Request, now_ns: int) -> Decision:
         """Decide and write for any number of limits."""
@@ -159,73 +187,88 @@ class MemoryStore:
             if known is not None and known.expires_ns > now_ns:
                 return known.decision
         values: list[int] = []
-        places: list[tuple[Table | None, Any]] = []
+        counted: list[tuple[Table, Any, int]] = []
         for demand in request.demands:
-            bucket = demand.limit.bucket
-            if bucket is None:
-                value = self._take(demand, places, now_ns)
-                if value > demand.limit.amount:
-                    return core.refuse(self._state, request, now_ns)
-            else:
+            limit = demand.limit
+            bucket = limit.bucket
+            if bucket is not None:
                 root, item = demand.key
                 table = self._tables.get(root)
-                if table is None:
-                    table = Table(self._tables, demand)
-                state = table.counts.get(item)
-                if state is None:
-                    item, state = self._newcomer(table, item)
-                floor = now_ns * bucket.gain
+                state = None if table is None else table.counts.get(item)
+                if table is None or state is None:
+                    table, item, state = self._found(demand)
+                gain = bucket.gain
+                floor = now_ns if gain == 1 else now_ns * gain
                 value = (state if state > floor else floor) + demand.cost * bucket.weight  # noqa: FURB136 - as gcra.debt
-                if value - floor > bucket.capacity:
-                    return core.refuse(self._state, request, now_ns)
-                places.append((table, item))
+                fits = value <= floor + bucket.capacity
+                counted.append((table, item, value))
+            elif limit.calendar is not None:
+                table, item, value = self._counted(demand, now_ns)
+                fits = value <= limit.amount
+                counted.append((table, item, value))
+            else:
+                value = self._slots(demand.key, now_ns) + 1
+                fits = value <= limit.amount
+            if not fits:
+                return core.refuse(self._state, request, now_ns)
             values.append(value)
-        decision = Decision(request, "allowed", tuple(values), now_ns)
-        self._write(decision, places)
-        return decision
-
-    def _take(self, demand: Demand, places: list[tuple[Table | None, Any]], now_ns: int) -> int:
-        """Return what a quota's count or the slots held would be after an admission, and note where they are."""
-        key = demand.key
-        if demand.limit.lease_ns:
-            places.append((None, key))
-            leases = self._leases.get(key)
-            if leases is None:
-                return 1
-            if leases.due_ns <= now_ns:
-                leases.drop_expired(now_ns)
-            return len(leases) + 1
-        table = self._tables.get((key[0], key[2]))
-        if table is None:
-            table = Table(self._tables, demand)
-        table.ends_ns = now_ns + demand.resets_in_ns
-        item = key[1]
-        used = table.counts.get(item)
-        if used is None:
-            item, used = self._newcomer(table, item)
-        places.append((table, item))
-        return used + demand.cost
-
-    def _newcomer(self, table: Table, item: Any) -> tuple[Any, int]:
-        """Return the place and the number of someone whom a table does not know."""
-        if len(table.counts) < self._max_keys:
-            return item, 0
-        return STRANGERS, table.counts.get(STRANGERS, 0)
-
-    def _write(self, decision: Decision, places: list[tuple[Table | None, Any]]) -> None:
-        """Write what an admission takes."""
-        request, now_ns = decision.request, decision.now_ns
-        for (table, item), value, demand in zip(places, decision.values, request.demands, strict=True):
-            if table is None:
-                self._lease(item, request.reservation, now_ns + demand.limit.lease_ns, now_ns)
-            elif item in table.counts:
+        for table, item, value in counted:
+            if item in table.counts:
                 table.counts[item] = value
             else:
                 self._wheel.add(table.forget, item, table.enter(item, value, now_ns))
-        if request.reservation:
-            self._held[request.reservation] = core.Held(decision, now_ns + core.HOLD_NS)
+        decision = Decision(request, "allowed", tuple(values), now_ns)
+        if reservation:
+            if len(counted) < len(values):
+                for demand in request.demands:
+                    if demand.limit.lease_ns:
+                        self._lease(demand.key, reservation, now_ns + demand.limit.lease_ns, now_ns)
+            self._held[reservation] = core.Held(decision, now_ns + core.HOLD_NS)
         if self._wheel.next_ns <= now_ns or self._held_due_ns <= now_ns:
-            self._sweep(now_ns, 2 * len(places) + 2)
+            self._sweep(now_ns, 2 * len(values) + 2)
+        return decision
+
+    def _counted(self, demand: Demand, now_ns: int) -> tuple[Table, Any, int]:
+        """Return a quota's place, and its count if the demand were admitted."""
+        root, item, start_ns = demand.key
+        table = self._tables.get((root, start_ns))
+        used = None if table is None else table.counts.get(item)
+        if table is None or used is None:
+            table, item, used = self._found(demand)
+        table.ends_ns = now_ns + demand.resets_in_ns
+        return table, item, used + demand.cost
+
+    def _found(self, demand: Demand) -> tuple[Table, Any, int]:
+        """Return where a demand is counted, and its number; 0 for someone whom no table knows."""
+        table = self._tables.get(table_of(demand.key)) or Table(self._tables, demand)
+        item = item_of(table, demand.key, self._max_keys)
+        return table, item, table.counts.get(item, 0)
+
+    def _correct(self, demand: Demand, units: int, now_ns: int) -> int | None:
+        """Charge units or give them back; return the number after, ``None`` for a period that is forgotten."""
+        bucket = demand.limit.bucket
+        table, item, value = self._found(demand)
+        known = item in table.counts
+        if bucket is not None:
+            value = gcra.correct(bucket, value, units, now_ns)
+        elif known:
+            value = quota.correct(value, units)
+        else:
+            return None
+        if known:
+            table.counts[item] = value
+        else:
+            self._wheel.add(table.forget, item, table.enter(item, value, now_ns))
+        return value
+
+    def _slots(self, key: Key, now_ns: int) -> int:
+        """Return how many slots are held."""
+        leases = self._leases.get(key)
+        if leases is None:
+            return 0
+        if leases.due_ns <= now_ns:
+            leases.drop_expired(now_ns)
+        return len(leases)
 
     def _lease(self, key: Key, reservation: str, expiry_ns: int, now_ns: int) -> None:
         """Lease a slot, or prolong its lease."""
@@ -239,14 +282,7 @@ class MemoryStore:
         leases[reservation] = expiry_ns
 
     def _apply(self, changes: core.Changes, now_ns: int) -> None:
-        """Write what the pure core wants written."""
-        for demand, value in zip(changes.demands, changes.values, strict=True):
-            table = self._tables.get(table_of(demand.key)) or Table(self._tables, demand)
-            item = item_of(table, demand.key, self._max_keys)
-            if item in table.counts:
-                table.counts[item] = value
-            else:
-                self._wheel.add(table.forget, item, table.enter(item, value, now_ns))
+        """Write what a renewal or a release wants written."""
         for key, reservation, expiry_ns in changes.leased:
             self._lease(key, reservation, expiry_ns, now_ns)
         for key, reservation in changes.dropped:

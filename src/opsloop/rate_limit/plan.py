@@ -25,7 +25,7 @@ REMEMBERED: Final = 1024
 class Caller:
     """What a policy has to say to one kind of caller, before cost and time are known."""
 
-    __slots__ = ("demands", "ready", "settles")
+    __slots__ = ("demands", "plain", "settles")
 
     def __init__(self, limits: Iterable[Limit], context: Context) -> None:
         """Find the limits that apply to ``context``."""
@@ -35,10 +35,10 @@ class Caller:
             if limit.applies(context)
         )
         """A demand for every limit that applies, at a cost of 1; those of a quota lack their period."""
-        self.ready = all(demand.limit.calendar is None for demand in self.demands)
-        """Whether they are complete where nothing was estimated."""
         self.settles = any(demand.limit.settles for demand in self.demands)
         """Whether there is something to settle or to release."""
+        self.plain = not self.settles and all(demand.limit.calendar is None for demand in self.demands)
+        """Whether all of it is rates of requests: then nothing depends on the time, and there is nothing to settle."""
 
     def costed(self, estimate: Amounts, now_ns: int) -> tuple[Demand, ...]:
         """Return the demands of a request with its costs, at wall-clock time ``now_ns``."""
@@ -47,7 +47,7 @@ class Caller:
             limit = demand.limit
             cost = estimate.get(limit.unit)
             if cost is None:
-                said = amount_of(limit.unit, estimate)
+                said = None if limit.unit == "requests" else amount_of(limit.unit, estimate)
                 cost = 1 if said is None else said
             if limit.calendar is not None:
                 period = limit.calendar.period_at(now_ns)

@@ -15,7 +15,7 @@ from opsloop.rate_limit.admit import HOLD_NS
 from opsloop.rate_limit.decision import Demand
 from opsloop.rate_limit.limit import Key
 
-__all__ = ["STRANGERS", "Counts", "Leases", "Table"]
+__all__ = ["STRANGERS", "Counts", "Leases", "Table", "item_of", "table_of"]
 
 STRANGERS: Final = object()
 """Whose entry it is when a table is full: one bucket, or one count, for all newcomers together."""
@@ -55,7 +55,7 @@ class Table:
         return 0
 
     def _expires_ns(self, item: Any, now_ns: int) -> int:
-        """A bucket that is full again means nothing, nor does a period in which nothing can be settled any more."""
+        """Return when a number means nothing any more: a full bucket, or a period in which nothing can be settled."""
         if self.bucket is None:
             return self.ends_ns + HOLD_NS
         return now_ns + gcra.full_in_ns(self.bucket, self.counts[item], now_ns)
