@@ -197,27 +197,38 @@ def _slots(request: Request) -> tuple[tuple[Key, str], ...]:
 def _take(state: State, demand: Demand, now_ns: int) -> tuple[int, int | None]:
     """Take from one limit; return (value after, nanoseconds to wait)."""
     limit = demand.limit
-    if limit.bucket is not None:
-        return gcra.take(limit.bucket, state.counts.get(demand.key, 0), demand.cost, now_ns)
-    if limit.calendar is not None:
-        return quota.take(limit.amount, state.counts.get(demand.key, 0), demand.cost, demand.resets_in_ns)
-    return concurrency.take(state.leases.get(demand.key, NO_LEASES), limit.amount, now_ns)
+    if limit.lease_ns:
+        return concurrency.take(state.leases.get(demand.key, NO_LEASES), limit.amount, now_ns)
+    return _count(demand, state.counts.get(demand.key, 0), now_ns)
+
+
+def _count(demand: Demand, value: int, now_ns: int) -> tuple[int, int | None]:
+    """Take from a rate or a quota that stands at ``value``."""
+    bucket = demand.limit.bucket
+    if bucket is not None:
+        return gcra.take(bucket, value, demand.cost, now_ns)
+    return quota.take(demand.limit.amount, value, demand.cost, demand.resets_in_ns)
 
 
 def refuse(state: State, request: Request, now_ns: int) -> Decision:
     """Return the no of every limit that says it, with the levels as they are."""
-    waits = tuple(_take(state, demand, now_ns)[1] for demand in request.demands)
     values: list[int] = []
-    demands = list(request.demands)
-    for number, demand in enumerate(request.demands):
+    waits: list[int | None] = []
+    demands: list[Demand] = []
+    for demand in request.demands:
+        seen = demand
         if demand.limit.lease_ns:
             leases = state.leases.get(demand.key, NO_LEASES)
-            values.append(concurrency.held(leases, now_ns))
-            rest_ns = max(0, concurrency.last_ns(leases) - now_ns)
-            demands[number] = msgspec.structs.replace(demand, resets_in_ns=rest_ns)
+            value = concurrency.held(leases, now_ns)
+            wait = _take(state, demand, now_ns)[1]
+            seen = msgspec.structs.replace(demand, resets_in_ns=max(0, concurrency.last_ns(leases) - now_ns))
         else:
-            values.append(state.counts.get(demand.key, 0))
+            value = state.counts.get(demand.key, 0)
+            wait = _count(demand, value, now_ns)[1]
+        values.append(value)
+        waits.append(wait)
+        demands.append(seen)
     longest = None if None in waits else max(wait for wait in waits if wait is not None)
     status: Literal["rejected", "never_admissible"] = "never_admissible" if longest is None else "rejected"
-    seen = msgspec.structs.replace(request, demands=tuple(demands))
-    return Decision(seen, status, tuple(values), now_ns, waits, longest)
+    seen_request = msgspec.structs.replace(request, demands=tuple(demands))
+    return Decision(seen_request, status, tuple(values), now_ns, tuple(waits), longest)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final, cast
+
+import msgspec
 
 from opsloop.rate_limit.context import SCOPES, Amounts, Context, amount_of
 from opsloop.rate_limit.decision import Demand
-from opsloop.rate_limit.limit import Limit
 from opsloop.rate_limit.policy import Policy
 
 __all__ = ["Caller", "Plan"]
@@ -22,23 +23,15 @@ REMEMBERED: Final = 1024
 """Callers whose keys are remembered: about half a kilobyte each, whatever the number of callers."""
 
 
-class Caller:
+class Caller(msgspec.Struct, frozen=True, gc=False):
     """What a policy has to say to one kind of caller, before cost and time are known."""
 
-    __slots__ = ("demands", "plain", "settles")
-
-    def __init__(self, limits: Iterable[Limit], context: Context) -> None:
-        """Find the limits that apply to ``context``."""
-        self.demands = tuple(
-            Demand(limit, (limit.root, limit.read(context)), 1, limit.lease_ns)
-            for limit in limits
-            if limit.applies(context)
-        )
-        """A demand for every limit that applies, at a cost of 1; those of a quota lack their period."""
-        self.settles = any(demand.limit.settles for demand in self.demands)
-        """Whether there is something to settle or to release."""
-        self.plain = not self.settles and all(demand.limit.calendar is None for demand in self.demands)
-        """Whether all of it is rates of requests: then nothing depends on the time, and there is nothing to settle."""
+    demands: tuple[Demand, ...]
+    """A demand for every limit that applies, at a cost of 1; those of a quota lack their period."""
+    settles: bool
+    """Whether there is something to settle or to release."""
+    plain: bool
+    """Whether all of it is rates of requests: then nothing depends on the time, and there is nothing to settle."""
 
     def costed(self, estimate: Amounts, now_ns: int) -> tuple[Demand, ...]:
         """Return the demands of a request with its costs, at wall-clock time ``now_ns``."""
@@ -75,16 +68,42 @@ class Plan:
         """Compile ``policy``."""
         self.policy = policy
         used = {name for limit in policy.limits for name in (*limit.scope, *(name for name, _ in limit.when))}
-        self._names = tuple(name for name in SCOPES if name in used)
-        self.read = cast("Callable[[Context], Any]", operator.attrgetter(*self._names)) if used else _nobody
+        names = tuple(name for name in SCOPES if name in used)
+        self.read = cast("Callable[[Context], Any]", operator.attrgetter(*names)) if used else _nobody
         """Returns what the policy has to know of a context."""
         self.caller: Callable[[Any], Caller] = functools.lru_cache(maxsize=REMEMBERED)(self._caller)
         """Returns the :class:`Caller` to what :attr:`read` read."""
+        self._limits = [(limit, limit.root, _part(names, limit.scope), limit.lease_ns) for limit in policy.limits]
+        self._whens = [[(_part(names, (name,)), value) for name, value in limit.when] for limit in policy.limits]
+        self._always = not any(self._whens)
+        self._settles = any(limit.settles for limit in policy.limits)
+        self._plain = not self._settles and all(limit.calendar is None for limit in policy.limits)
 
     def _caller(self, values: Any) -> Caller:
-        named = values if len(self._names) > 1 else (values,)
-        return Caller(self.policy.limits, Context(**dict(zip(self._names, named, strict=False))))
+        demands = [Demand(limit, (root, part(values)), 1, lease_ns) for limit, root, part, lease_ns in self._limits]
+        if self._always:
+            return Caller(tuple(demands), self._settles, self._plain)
+        applying = tuple(
+            demand
+            for demand, when in zip(demands, self._whens, strict=True)
+            if all(part(values) == value for part, value in when)
+        )
+        settles = any(demand.limit.settles for demand in applying)
+        return Caller(applying, settles, not settles and all(demand.limit.calendar is None for demand in applying))
 
 
-def _nobody(_: Context) -> str:
+def _part(names: tuple[str, ...], scope: tuple[str, ...]) -> Callable[[Any], Any]:
+    """Return a function that picks a scope out of what was read under ``names``."""
+    if not scope:
+        return _nobody
+    if names == scope:
+        return _all
+    return operator.itemgetter(*(names.index(name) for name in scope))
+
+
+def _all(values: Any) -> Any:
+    return values
+
+
+def _nobody(_: object) -> str:
     return ""

@@ -91,7 +91,8 @@ class Counts(Mapping[Key, int]):
 
     def __getitem__(self, key: Key) -> int:
         table = self._tables[table_of(key)]
-        return table.counts[item_of(table, key, self._max_keys)]
+        value = table.counts.get(key[1])
+        return table.counts[item_of(table, key, self._max_keys)] if value is None else value
 
     def __iter__(self) -> Iterator[Key]:
         for place, table in self._tables.items():
