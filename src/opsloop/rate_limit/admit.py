@@ -24,10 +24,11 @@ __all__ = [
     "Held",
     "State",
     "decide",
-    "expires_ns",
+    "refuse",
     "release",
     "renew",
     "settle",
+    "settled",
 ]
 
 HOLD_NS: Final = 3600 * NANOSECONDS
@@ -94,7 +95,7 @@ def decide(state: State, request: Request, now_ns: int) -> tuple[Changes, Decisi
     for demand in request.demands:
         value, wait = _take(state, demand, now_ns)
         if wait != 0:
-            return NOTHING, _refuse(state, request, now_ns)
+            return NOTHING, refuse(state, request, now_ns)
         values.append(value)
         if demand.limit.lease_ns:
             leased.append((demand.key, reservation, now_ns + demand.limit.lease_ns))
@@ -155,7 +156,16 @@ def settle(state: State, reservation: str, actual: Amounts, now_ns: int) -> tupl
         held=((reservation, after_held),),
         sliced=tuple(sliced),
     )
-    return changes, Receipt(reservation, "settled", _settled(request, levels), request, dict(actual), tuple(levels))
+    return changes, settled(request, actual, tuple(levels))
+
+
+def settled(request: Request, actual: Amounts, levels: tuple[Level, ...]) -> Receipt:
+    """Return the receipt of a settlement that corrected ``levels``."""
+    if levels:
+        reason = "corrected " + ", ".join([level.limit.id for level in levels])
+    else:
+        reason = "the estimate was right" if request.demands else "no limit applies"
+    return Receipt(request.reservation, "settled", reason, request, dict(actual), levels)
 
 
 def renew(state: State, reservation: str, now_ns: int) -> tuple[Changes, Receipt]:
@@ -187,17 +197,14 @@ def release(state: State, reservation: str, now_ns: int) -> tuple[Changes, Recei
     if not known.settled and not request.remember:
         late = any(demand.limit.lever != "concurrency" for demand in request.demands)
         kept = Held(known.decision, min(known.expires_ns, now_ns + LATE_SETTLE_NS)) if late else None
-    slots = tuple((key, name) for key, name in _slots(request) if name in state.leases.get(key, NO_LEASES))
+    slots = tuple(
+        (key, name)
+        for key, name in _slots(request)
+        if concurrency.renewable(state.leases.get(key, NO_LEASES), name, now_ns)
+    )
     return Changes(dropped=slots, held=((reservation, kept),)), Receipt(
         reservation, "released", f"{len(slots)} slots given back", request
     )
-
-
-def expires_ns(demand: Demand, value: int, now_ns: int) -> int:
-    """Return when a count means nothing any more: a full bucket, or a period that nothing can be settled in."""
-    if demand.limit.bucket is not None:
-        return now_ns + gcra.full_in_ns(demand.limit.bucket, value, now_ns)
-    return now_ns + demand.resets_in_ns + HOLD_NS
 
 
 def _known(state: State, reservation: str, now_ns: int) -> Held | None:
@@ -212,40 +219,43 @@ def _slots(request: Request) -> tuple[tuple[Key, str], ...]:
 def _take(state: State, demand: Demand, now_ns: int) -> tuple[int, int | None]:
     """Take from one limit; return (value after, nanoseconds to wait)."""
     limit = demand.limit
-    if limit.bucket is not None:
-        return gcra.take(limit.bucket, state.counts.get(demand.key, 0), demand.cost, now_ns)
-    if limit.calendar is not None:
-        return quota.take(limit.amount, state.counts.get(demand.key, 0), demand.cost, demand.resets_in_ns)
+    if limit.lease_ns:
+        return concurrency.take(state.leases.get(demand.key, NO_LEASES), limit.amount, now_ns)
     if limit.window is not None:
         return rolling.take(limit.window, state.slices.get(demand.key, NO_SLICES), limit.amount, demand.cost, now_ns)
-    return concurrency.take(state.leases.get(demand.key, NO_LEASES), limit.amount, now_ns)
+    return _count(demand, state.counts.get(demand.key, 0), now_ns)
 
 
-def _refuse(state: State, request: Request, now_ns: int) -> Decision:
+def _count(demand: Demand, value: int, now_ns: int) -> tuple[int, int | None]:
+    """Take from a rate or a quota that stands at ``value``."""
+    bucket = demand.limit.bucket
+    if bucket is not None:
+        return gcra.take(bucket, value, demand.cost, now_ns)
+    return quota.take(demand.limit.amount, value, demand.cost, demand.resets_in_ns)
+
+
+def refuse(state: State, request: Request, now_ns: int) -> Decision:
     """Return the no of every limit that says it, with the levels as they are."""
-    waits = [_take(state, demand, now_ns)[1] for demand in request.demands]
     values: list[int] = []
+    waits: list[int | None] = []
     demands: list[Demand] = []
     for demand in request.demands:
+        seen = demand
         if demand.limit.lease_ns:
             leases = state.leases.get(demand.key, NO_LEASES)
-            values.append(concurrency.held(leases, now_ns))
-            rest_ns = max(0, concurrency.last_ns(leases) - now_ns)
-            demands.append(msgspec.structs.replace(demand, resets_in_ns=rest_ns))
+            value = concurrency.held(leases, now_ns)
+            wait = _take(state, demand, now_ns)[1]
+            seen = msgspec.structs.replace(demand, resets_in_ns=max(0, concurrency.last_ns(leases) - now_ns))
+        elif demand.limit.window is not None:
+            value = rolling.used(demand.limit.window, state.slices.get(demand.key, NO_SLICES), now_ns)
+            wait = _take(state, demand, now_ns)[1]
         else:
-            window = demand.limit.window
-            if window is None:
-                values.append(state.counts.get(demand.key, 0))
-            else:
-                values.append(rolling.used(window, state.slices.get(demand.key, NO_SLICES), now_ns))
-            demands.append(demand)
+            value = state.counts.get(demand.key, 0)
+            wait = _count(demand, value, now_ns)[1]
+        values.append(value)
+        waits.append(wait)
+        demands.append(seen)
     longest = None if None in waits else max(wait for wait in waits if wait is not None)
     status: Literal["rejected", "never_admissible"] = "never_admissible" if longest is None else "rejected"
-    seen = msgspec.structs.replace(request, demands=tuple(demands))
-    return Decision(seen, status, tuple(values), now_ns, tuple(waits), longest)
-
-
-def _settled(request: Request, levels: list[Level]) -> str:
-    if not levels:
-        return "the estimate was right" if request.demands else "no limit applies"
-    return "corrected " + ", ".join(level.limit.id for level in levels)
+    seen_request = msgspec.structs.replace(request, demands=tuple(demands))
+    return Decision(seen_request, status, tuple(values), now_ns, tuple(waits), longest)

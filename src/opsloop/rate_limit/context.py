@@ -19,6 +19,7 @@ PARTS: Final = (*SCOPES, "priority")
 
 UNITS: Final = ("requests", "input_tokens", "output_tokens", "tokens", "cost_microusd")
 """What a limit can count."""
+_KNOWN: Final = frozenset(UNITS)
 
 Amounts = Mapping[str, int]
 """An estimate or an actual cost: units by name, such as ``{"input_tokens": 900, "output_tokens": 256}``."""
@@ -62,6 +63,8 @@ def checked_amounts(amounts: Mapping[str, Any], *, name: str) -> Amounts:
     {'tokens': 12}
     """
     for unit, amount in amounts.items():
+        if unit in _KNOWN and type(amount) is int and amount >= 0:
+            continue
         if unit not in UNITS:
             raise InputError(f"{name} has the unknown unit {unit!r}", fix=f"use one of {', '.join(UNITS)}")
         if not isinstance(amount, int) or isinstance(amount, bool) or amount < 0:

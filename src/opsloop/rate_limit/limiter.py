@@ -17,6 +17,7 @@ from opsloop.rate_limit.context import Amounts, Context, checked_amounts
 from opsloop.rate_limit.decision import Decision, Receipt, Request, decision_event, receipt_event
 from opsloop.rate_limit.heartbeat import Heartbeat
 from opsloop.rate_limit.memory import MemoryStore, Store
+from opsloop.rate_limit.plan import Caller, Plan
 from opsloop.rate_limit.policy import Policy
 from opsloop.rate_limit.shadow import shadow_decision, shadow_id
 from opsloop.stream import Sink
@@ -66,17 +67,27 @@ class Limiter:
         service: str = "",
     ) -> None:
         """Decide by ``policy`` over ``store``, in memory unless given."""
-        self.policy = policy
         self.events_lost = 0
         self.listeners: list[Callable[[], None]] = []
         """Called after every settlement, release and reload: whoever waits for room may try."""
         self.heartbeat = Heartbeat(lambda reservation: self.renew(reservation).status == "renewed")
+        self._plan = Plan(policy)
         self._clock = SystemClock() if clock is None else clock
+        self._now_ns = self._clock.now_ns
         self._store = MemoryStore(clock=self._clock) if store is None else store
         self._sink = sink
         self._service = service
         self._prefix = (ids or SystemIds()).request_id().removeprefix("req-")
         self._numbers = itertools.count(1)
+
+    @property
+    def policy(self) -> Policy:
+        """What is decided by; a new one applies from the next call on."""
+        return self._plan.policy
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        self._plan = Plan(policy)
 
     def admit(self, context: Context, estimate: Amounts | None = None, *, reservation: str = "") -> Decision:
         """Check and reserve in one step: on all limits or on none.
@@ -93,12 +104,16 @@ class Limiter:
         self, context: Context, estimate: Amounts | None = None, *, reservation: str = ""
     ) -> tuple[Decision, Decision | None]:
         """As :meth:`admit` without an event; with what the shadow limits would have said, had they been asked."""
-        policy = self.policy
-        request = self._request(policy, context, estimate, reservation)
+        plan = self._plan
+        caller = plan.caller(plan.read(context))
+        if estimate or reservation or not caller.plain or plan.policy.shadow:
+            request = self._request(plan, caller, context, estimate, reservation)
+        else:
+            request = Request(context, NO_AMOUNTS, caller.demands, self._now_ns())
         decision = self._store.admit(request)
-        if not policy.shadow or not decision.allowed:
+        if not plan.policy.shadow or not decision.allowed:
             return decision, None
-        return decision, shadow_decision(self._store, policy, request)
+        return decision, shadow_decision(self._store, plan.policy, request)
 
     def record(self, decision: Decision, *, shadow: Decision | None = None, waited_seconds: float = 0.0) -> None:
         """Hand the event of a decision to the sink, if there is one."""
@@ -120,7 +135,8 @@ class Limiter:
 
     def peek(self, context: Context, estimate: Amounts | None = None) -> Decision:
         """Return the decision that :meth:`admit` would make now, and reserve nothing."""
-        return self._store.peek(self._request(self.policy, context, estimate, ""))
+        plan = self._plan
+        return self._store.peek(self._request(plan, plan.caller(plan.read(context)), context, estimate, ""))
 
     def settle(self, reservation: str, actual: Amounts) -> Receipt:
         """Replace the estimate by what the request really cost, and give its slots back; only the first time counts."""
@@ -217,16 +233,15 @@ class Limiter:
             with contextlib.suppress(StoreError):
                 step()
 
-    def _request(self, policy: Policy, context: Context, estimate: Amounts | None, reservation: str) -> Request:
+    def _request(
+        self, plan: Plan, caller: Caller, context: Context, estimate: Amounts | None, reservation: str
+    ) -> Request:
         amounts = checked_amounts(estimate, name="estimate") if estimate else NO_AMOUNTS
-        ts_ns = self._clock.now_ns()
-        demands = policy.demands(context, amounts, ts_ns)
+        ts_ns = self._now_ns()
+        demands = caller.costed(amounts, ts_ns)
         if reservation:
             return Request(context, amounts, demands, ts_ns, reservation, remember=True)
-        for demand in demands:
-            if demand.limit.settles:  # a rate of requests has nothing to settle
-                return Request(context, amounts, demands, ts_ns, f"{self._prefix}-{next(self._numbers)}")
-        if any(limit.settles for limit in policy.shadow):
+        if caller.settles or any(limit.settles for limit in plan.policy.shadow):
             return Request(context, amounts, demands, ts_ns, f"{self._prefix}-{next(self._numbers)}")
         return Request(context, amounts, demands, ts_ns)
 

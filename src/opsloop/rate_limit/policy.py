@@ -19,7 +19,7 @@ from opsloop.rate_limit.decision import Demand
 from opsloop.rate_limit.limit import PERIOD_SECONDS, Limit
 from opsloop.settings import CeilingSettings, LimitSettings, OverrideSettings
 
-__all__ = ["Policy", "policy_from_settings"]
+__all__ = ["Policy", "policy_from_settings", "rest_ns"]
 
 CALENDAR: Final = ("hour", "day", "week", "month")
 WEEK: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -48,13 +48,17 @@ class Policy(msgspec.Struct, frozen=True):
             if cost is None:
                 cost = 1
             if limit.calendar is None:
-                rest_ns = limit.lease_ns if limit.window is None else rolling.longest_ns(limit.window)
-                found.append(Demand(limit, (limit.root, limit.read(context)), cost, rest_ns))
+                found.append(Demand(limit, (limit.root, limit.read(context)), cost, rest_ns(limit)))
             else:
                 period = limit.calendar.period_at(now_ns)
                 key = (limit.root, limit.read(context), period.start_ns)
                 found.append(Demand(limit, key, cost, period.end_ns - now_ns))
         return tuple(found)
+
+
+def rest_ns(limit: Limit) -> int:
+    """Return how long what is taken from a limit without a calendar counts at the longest; a rate's state knows it."""
+    return limit.lease_ns if limit.window is None else rolling.longest_ns(limit.window)
 
 
 def policy_from_settings(limits: Iterable[LimitSettings]) -> Policy:
