@@ -41,6 +41,8 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     calendar: quota.Calendar | None = None
     lease_ns: int = 0
 
+    on_store_failure: Literal["open", "closed", "local"] = "closed"
+    """What stands in for the count when the store does not answer."""
     settles: bool = False
     """Whether there is something to settle or release later: an amount known afterwards only, or a slot."""
 

@@ -86,6 +86,7 @@ def _compile(limit: LimitSettings) -> Limit:
         bucket=bucket,
         calendar=calendar,
         lease_ns=round(limit.lease_seconds * NANOSECONDS) if limit.lever == "concurrency" else 0,
+        on_store_failure=limit.on_store_failure,
         settles=limit.lever == "concurrency" or limit.unit != "requests",
     )
 
