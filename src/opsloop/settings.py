@@ -170,7 +170,7 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     lease_seconds: Positive = 30.0
     """How long a concurrency slot outlives a holder that stopped renewing it."""
     on_store_failure: Literal["open", "closed", "local"] = "closed"
-    """When a store outside this process does not answer: admit uncounted, refuse with 503, or count this process's share."""
+    """When the store does not answer: admit uncounted, refuse with 503, or count this process's share in memory."""
 
 
 class AlertSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

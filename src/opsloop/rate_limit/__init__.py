@@ -13,8 +13,9 @@ Algorithm
     :mod:`~opsloop.rate_limit.concurrency`), put together by the pure functions of :mod:`~opsloop.rate_limit.admit`,
     run as one transaction by a store. Every decision can be an event, and a new policy can be tried on yesterday's.
 Limits
-    The store in memory serves one process; a restart begins with full buckets and untouched quotas. The wall clock
-    only names the period of a quota; rates and leases run on the monotonic clock.
+    The store in memory serves one process; a restart begins with full buckets and untouched quotas. The store in Redis
+    serves many, by the server's clock. In memory the wall clock only names the period of a quota; rates and leases run
+    on the monotonic clock.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from opsloop.rate_limit.limit import LimitState
 from opsloop.rate_limit.limiter import Limiter, RateLimitedError, Slot
 from opsloop.rate_limit.memory import MemoryStore, Store
 from opsloop.rate_limit.policy import Policy, policy_from_settings
+from opsloop.rate_limit.redis_store import RedisStore
+from opsloop.rate_limit.remote import RemoteStore
 from opsloop.rate_limit.simulate import Report, simulate
 from opsloop.rate_limit.usage import Usage, usage
 
@@ -48,6 +51,8 @@ __all__ = [
     "RateLimitMiddleware",
     "RateLimitedError",
     "Receipt",
+    "RedisStore",
+    "RemoteStore",
     "Report",
     "Slot",
     "Store",

@@ -63,7 +63,7 @@ class RateLimitMiddleware:
             return
         slot = self.limiter.slot(self._context(scope), self._estimate(scope) if self._estimate else None)
         try:
-            decision = slot.__enter__()
+            decision = await slot.__aenter__()
         except RateLimitedError as refused:
             headers = limit_headers(refused.decision, dialects=self._dialects)
             await _answer(scope, send, refused.decision.status_code, problem(refused.decision), headers)
@@ -75,7 +75,7 @@ class RateLimitMiddleware:
             scope[DECISION_KEY] = decision
             await self.app(scope, receive, self._telling(decision, send))
         finally:
-            slot.__exit__(None, None, None)
+            await slot.__aexit__(None, None, None)
 
     def _telling(self, decision: Decision, send: Send) -> Send:
         """Return a ``send`` that adds the limit headers to the response's start."""

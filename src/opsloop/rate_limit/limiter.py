@@ -17,6 +17,7 @@ from opsloop.rate_limit.decision import Decision, Receipt, Request, decision_eve
 from opsloop.rate_limit.heartbeat import Heartbeat
 from opsloop.rate_limit.memory import MemoryStore, Store
 from opsloop.rate_limit.policy import Policy
+from opsloop.rate_limit.remote import RemoteStore
 from opsloop.stream import Sink
 
 __all__ = ["Limiter", "RateLimitedError", "Slot"]
@@ -66,9 +67,12 @@ class Limiter:
         """Decide by ``policy`` over ``store``, in memory unless given."""
         self.policy = policy
         self.events_lost = 0
-        self.heartbeat = Heartbeat(lambda reservation: self.renew(reservation).status == "renewed")
+        self.heartbeat = Heartbeat(lambda reservation: self.renew(reservation).status != "not_held")
         self._clock = SystemClock() if clock is None else clock
         self._store = MemoryStore(clock=self._clock) if store is None else store
+        self._remote = self._store if isinstance(self._store, RemoteStore) else None
+        if self._remote is not None:
+            self._remote.check(policy)
         self._sink = sink
         self._service = service
         self._prefix = (ids or SystemIds()).request_id().removeprefix("req-")
@@ -82,10 +86,7 @@ class Limiter:
         :class:`opsloop.errors.InputError` for an estimate that counts in no known unit.
         """
         request = self._request(context, estimate, reservation)
-        decision = self._store.admit(request)
-        if self._sink is not None:
-            self._record(decision_event(decision, service=self._service))
-        return decision
+        return self._decided(self._store.admit(request))
 
     def peek(self, context: Context, estimate: Amounts | None = None) -> Decision:
         """Return the decision that :meth:`admit` would make now, and reserve nothing."""
@@ -94,10 +95,7 @@ class Limiter:
     def settle(self, reservation: str, actual: Amounts) -> Receipt:
         """Replace the estimate by what the request really cost, and give its slots back; only the first time counts."""
         receipt = self._store.settle(reservation, checked_amounts(actual, name="actual"))
-        self.heartbeat.stop(reservation)
-        if self._sink is not None and receipt.status == "settled":
-            self._record(receipt_event(receipt, self._clock.now_ns(), service=self._service))
-        return receipt
+        return self._settled(receipt)
 
     def renew(self, reservation: str) -> Receipt:
         """Prolong the slots of a request that is still running."""
@@ -147,20 +145,37 @@ class Limiter:
     async def admit_async(
         self, context: Context, estimate: Amounts | None = None, *, reservation: str = ""
     ) -> Decision:
-        """As :meth:`admit`. In memory nothing is awaited, so a cancellation cannot fall between yes and its answer."""
-        return self.admit(context, estimate, reservation=reservation)
+        """As :meth:`admit`. In memory nothing is awaited, so a cancellation cannot fall between yes and its answer.
+
+        A remote store is awaited, and takes back what was admitted for a caller that was cancelled meanwhile.
+        """
+        if self._remote is None:
+            return self.admit(context, estimate, reservation=reservation)
+        return self._decided(await self._remote.admit_async(self._request(context, estimate, reservation)))
+
+    async def peek_async(self, context: Context, estimate: Amounts | None = None) -> Decision:
+        """As :meth:`peek`."""
+        if self._remote is None:
+            return self.peek(context, estimate)
+        return await self._remote.peek_async(self._request(context, estimate, ""))
 
     async def settle_async(self, reservation: str, actual: Amounts) -> Receipt:
         """As :meth:`settle`."""
-        return self.settle(reservation, actual)
+        if self._remote is None:
+            return self.settle(reservation, actual)
+        self.heartbeat.stop(reservation)
+        return self._settled(await self._remote.settle_async(reservation, checked_amounts(actual, name="actual")))
 
     async def renew_async(self, reservation: str) -> Receipt:
         """As :meth:`renew`."""
-        return self.renew(reservation)
+        return self.renew(reservation) if self._remote is None else await self._remote.renew_async(reservation)
 
     async def release_async(self, reservation: str) -> Receipt:
         """As :meth:`release`."""
-        return self.release(reservation)
+        if self._remote is None:
+            return self.release(reservation)
+        self.heartbeat.stop(reservation)
+        return await self._remote.release_async(reservation)
 
     def _request(self, context: Context, estimate: Amounts | None, reservation: str) -> Request:
         amounts = checked_amounts(estimate, name="estimate") if estimate else NO_AMOUNTS
@@ -172,6 +187,17 @@ class Limiter:
             if demand.limit.settles:  # a rate of requests has nothing to settle
                 return Request(context, amounts, demands, ts_ns, f"{self._prefix}-{next(self._numbers)}")
         return Request(context, amounts, demands, ts_ns)
+
+    def _decided(self, decision: Decision) -> Decision:
+        if self._sink is not None:
+            self._record(decision_event(decision, service=self._service))
+        return decision
+
+    def _settled(self, receipt: Receipt) -> Receipt:
+        self.heartbeat.stop(receipt.reservation)
+        if self._sink is not None and receipt.status == "settled":
+            self._record(receipt_event(receipt, self._clock.now_ns(), service=self._service))
+        return receipt
 
     def _record(self, event: Event) -> None:
         try:
@@ -197,7 +223,9 @@ class Slot:
 
     def __enter__(self) -> Decision:
         """Admit, or raise."""
-        decision = self._limiter.admit(self._context, self._estimate)
+        return self._entered(self._limiter.admit(self._context, self._estimate))
+
+    def _entered(self, decision: Decision) -> Decision:
         if not decision.allowed:
             raise RateLimitedError(decision)
         self._decision = decision
@@ -214,11 +242,12 @@ class Slot:
             self._limiter.release(self._decision.reservation)
 
     async def __aenter__(self) -> Decision:
-        """Admit, or raise; nothing is awaited in between."""
-        return self.__enter__()
+        """Admit, or raise; nothing is awaited after the answer."""
+        return self._entered(await self._limiter.admit_async(self._context, self._estimate))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Release; nothing is awaited, so a second cancellation cannot stop it."""
-        self.__exit__(kind, error, trace)
+        """Release. It is under way before anything is awaited, so a second cancellation cannot stop it."""
+        if self._decision is not None and self._decision.reservation:
+            await self._limiter.release_async(self._decision.reservation)

@@ -103,9 +103,11 @@ class Core:
         request = msgspec.structs.replace(plan.request, reservation=reservation)
         return Receipt(reservation, "released", f"{read(reply, Closed).done} slots given back", request)
 
-    def undo(self, request: Request) -> Script:
-        """Return the call that takes an admission back whose answer was never heard."""
-        return Plan.of(request, self.keys).undoing(self.keys, now_us=self._now_us())
+    def undo(self, request: Request) -> Steps[Receipt]:
+        """Take an admission back whose answer was never heard, should it have come true."""
+        name = self.keys.qualified(request.reservation, Plan.of(request, self.keys).tag)
+        nothing = {demand.limit.unit: 0 for demand in request.demands}
+        return self.settle(name, nothing)
 
     def change(self, request: Request) -> Steps[None]:
         """Add the request's costs to its buckets without asking; a cost below zero gives back."""

@@ -26,7 +26,8 @@ T = TypeVar("T")
 ScriptName = Literal["admit", "close"]
 Verb = Literal["settle", "renew", "release", "find", "undo"]
 SOURCES: Final[dict[ScriptName, str]] = {
-    name: resources.files("opsloop.rate_limit").joinpath(f"{name}.lua").read_text("utf-8") for name in ("admit", "close")
+    name: resources.files("opsloop.rate_limit").joinpath(f"{name}.lua").read_text("utf-8")
+    for name in ("admit", "close")
 }
 MICROSECOND_NS: Final = 1000
 HEADER: Final = struct.Struct("<BdI")
@@ -326,4 +327,6 @@ def _restored(told: _Demand) -> Demand:
         settles=True,
     )
     root, values, *rest = told.key
-    return Demand(limit, (root, tuple(values) if isinstance(values, list) else values, *rest), told.cost, told.resets_in_ns)
+    return Demand(
+        limit, (root, tuple(values) if isinstance(values, list) else values, *rest), told.cost, told.resets_in_ns
+    )
