@@ -148,7 +148,7 @@ def test_redis_and_memory_answer_alike(redis_store, amount, per, burst, arrivals
 
 
 def test_what_doubles_cannot_count_is_coarsened_or_refused():
-    """A prime number of tokens an hour is counted in milliseconds, one of a week not at all; the room for debts stays."""
+    """A prime number of tokens per hour is counted in milliseconds, one per week not at all; debts keep their room."""
     fine, coarse = (policy_from_settings([rate(amount, "hour")]).limits[0] for amount in (3600, 10_000_019))
     assert (ticks(fine).tick_us, ticks(coarse).tick_us) == (1, 1000)
     assert all(4 * ticks(limit).capacity < EXACT for limit in (fine, coarse))

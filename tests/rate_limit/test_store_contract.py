@@ -156,9 +156,6 @@ def test_names_cannot_reach_into_each_others_buckets(limiter_of):
         assert admitted(gate, 2, Context(tenant=tenant, key=key)) == 1
 
 
-# What other limiters got wrong -----------------------------------------------------------------------------------------
-
-
 def test_a_burst_below_half_a_second_of_rate_is_still_a_limit(limiter_of):
     """Throttled-py deletes the bucket at once when the burst is small: 2000 of 2000 got through."""
     assert admitted(limiter_of(rate(amount=1000, per="second", burst=100)), 300) == 100
