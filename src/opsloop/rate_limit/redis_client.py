@@ -67,7 +67,8 @@ class Driver:
     def close(self) -> None:
         """Give the connections back."""
         if self._client is not None:
-            self._client.close()
+            for client in (*_sentinels(self._client), self._client):
+                client.close()
 
     def _call(self, script: Script) -> bytes:
         with _failures(self._address, self._deadline):
@@ -113,7 +114,8 @@ class AsyncDriver:
         """Send what waits, and give the connections back."""
         while self._flusher is not None:
             await asyncio.wait((self._flusher,))
-        await self._client.aclose()
+        for client in (*_sentinels(self._client), self._client):
+            await client.aclose()
 
     async def _call(self, script: Script) -> bytes:
         """Return the reply to a call. Whoever is cancelled meanwhile leaves nothing behind."""
@@ -273,6 +275,12 @@ def _async_client(address: Address, deadline: float) -> Any:
         return watched.master_for(address.name, db=address.database)
     nodes = [redis.asyncio.cluster.ClusterNode(host, port) for host, port in address.nodes]
     return redis.asyncio.RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options)
+
+
+def _sentinels(client: Any) -> list[Any]:
+    """Return the clients that a master's client asks for its address; it does not close them itself."""
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    return [] if manager is None else list(manager.sentinels)
 
 
 def _watching(options: dict[str, Any]) -> dict[str, Any]:
