@@ -83,7 +83,7 @@ def test_different_callers_have_different_keys(pairs):
     contexts = [Context(tenant=tenant, key=key) for tenant, key in pairs]
     found = {keys.of(demand.limit, demand.key) for each in contexts for demand in policy.demands(each, {}, 0)}
     assert len(found) == 2
-    assert all(key.count("{") == 1 == key.count("}") for key in found)
+    assert all(key.count(b"{") == 1 == key.count(b"}") for key in found)
 
 
 def test_a_tree_of_limits_lies_in_one_slot_and_trees_lie_apart(redis_store, redis_cluster):
@@ -169,9 +169,9 @@ def test_concurrent_calls_share_pipelines(redis_store):
         driver = store._here()
         send, trips = driver._send, []
 
-        async def counted(commands):
-            trips.append(len(commands))
-            return await send(commands)
+        async def counted(scripts, *, known):
+            trips.append(len(scripts))
+            return await send(scripts, known=known)
 
         driver._send = counted
         decisions = await asyncio.gather(

@@ -75,7 +75,7 @@ class Permits:
 
     def admit(self, request: Request) -> Steps[Decision]:
         """Take permits first, then ask for the rest; on a refusal put the permits back."""
-        leased = [demand for demand in request.demands if demand.limit.id in self._chunks]
+        leased = self._chunks and [demand for demand in request.demands if demand.limit.id in self._chunks]
         if not leased:
             return (yield from self._core.admit(request))
         rest = msgspec.structs.replace(

@@ -8,9 +8,9 @@ a :class:`StoreError`, whatever the cause.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
-from typing import Any, Final, TypeVar
+import os
+import threading
+from typing import Any, Final, TypeVar, cast
 
 import redis
 import redis.asyncio
@@ -24,13 +24,12 @@ from redis.retry import Retry
 
 from opsloop.errors import StoreError
 from opsloop.rate_limit.redis_core import Steps
-from opsloop.rate_limit.redis_script import SOURCES, Script, sha
+from opsloop.rate_limit.redis_script import Script, by_sha, by_source, wire
 from opsloop.rate_limit.redis_url import Address
 
 __all__ = ["AsyncDriver", "Driver"]
 
 T = TypeVar("T")
-Command = tuple[Any, ...]
 Reply = bytes | Exception
 BATCH: Final = 512
 """Calls in one pipeline."""
@@ -38,14 +37,23 @@ GRACE_SECONDS: Final = 0.005
 """After the deadline, for an answer that is there already while the loop was held up elsewhere."""
 
 
+class _Line(threading.local):
+    """A thread's own connection, in the process that opened it."""
+
+    connection: Any = None
+    pid = 0
+
+
 class Driver:
     """Makes calls from any thread, one at a time in each."""
 
     def __init__(self, address: Address, *, deadline_seconds: float) -> None:
         """Connect when first asked."""
-        self._client: Any = None
         self._address = address
         self._deadline = deadline_seconds
+        self._send = self._through_cluster if address.kind == "cluster" else self._through_line
+        self._client: Any = None
+        self._line = _Line()
 
     def run(self, steps: Steps[T]) -> T:
         """Carry steps through to their value."""
@@ -71,14 +79,35 @@ class Driver:
                 client.close()
 
     def _call(self, script: Script) -> bytes:
-        with _failures(self._address, self._deadline):
+        try:
             if self._client is None:
                 self._client = _client(self._address, self._deadline)
-            try:
-                reply: bytes = self._client.execute_command(*_by_sha(script))
-            except NoScriptError:
-                reply = self._client.execute_command(*_by_source(script))
-            return reply
+            return self._send(script)
+        except (RedisError, OSError) as cause:
+            raise _failure(self._address, self._deadline, cause) from cause
+
+    def _through_line(self, script: Script) -> bytes:
+        """Send over this thread's connection; once more when the server had closed it meanwhile."""
+        line = self._line
+        if line.pid != os.getpid():  # the first call of a thread, or of a fork that must not share its parent's
+            line.connection, line.pid = self._client.connection_pool.get_connection(), os.getpid()
+        connection = line.connection
+        try:
+            connection.send_packed_command((wire(script),))
+            return cast("bytes", connection.read_response())
+        except NoScriptError:
+            connection.send_command(*by_source(script))
+        except redis.ConnectionError:
+            connection.disconnect()
+            connection.send_command(*by_source(script))
+        return cast("bytes", connection.read_response())
+
+    def _through_cluster(self, script: Script) -> bytes:
+        """Send to the node that holds the keys."""
+        try:
+            return cast("bytes", self._client.execute_command(*by_sha(script)))
+        except NoScriptError:
+            return cast("bytes", self._client.execute_command(*by_source(script)))
 
 
 class AsyncDriver:
@@ -157,45 +186,50 @@ class AsyncDriver:
             self._queue.clear()
 
     async def _exchange(self, batch: list[tuple[Script, asyncio.Future[bytes]]]) -> None:
-        replies = await self._in_time([_by_sha(script) for script, _ in batch])
+        replies = await self._in_time([script for script, _ in batch], known=True)
         unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
-            again = await self._in_time([_by_source(batch[at][0]) for at in unknown])
+            again = await self._in_time([batch[at][0] for at in unknown], known=False)
             for at, reply in zip(unknown, again, strict=True):
                 replies[at] = reply
         for (script, future), reply in zip(batch, replies, strict=True):
             if isinstance(reply, Exception):
                 if not future.done():
-                    future.set_exception(_failure(self._address, reply))
+                    future.set_exception(_failure(self._address, self._deadline, reply))
             elif future.cancelled():
                 self._abandoned(script, reply)
             elif not future.done():
                 future.set_result(reply)
 
-    async def _in_time(self, commands: list[Command]) -> list[Reply]:
+    async def _in_time(self, scripts: list[Script], *, known: bool) -> list[Reply]:
         """Send a pipeline and return its replies, or raise :class:`StoreError` after the deadline."""
-        with _failures(self._address, self._deadline):
-            task = asyncio.ensure_future(self._send(commands))
-            try:
-                await asyncio.wait((task,), timeout=self._deadline)
-                if not task.done():
-                    await asyncio.wait((task,), timeout=GRACE_SECONDS)
-            finally:
-                if not task.done():
-                    task.cancel()
-                    await asyncio.wait((task,))
+        task = asyncio.ensure_future(self._send(scripts, known=known))
+        try:
+            await asyncio.wait((task,), timeout=self._deadline)
+            if not task.done():
+                await asyncio.wait((task,), timeout=GRACE_SECONDS)
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait((task,))
+        try:
             if task.cancelled():
                 raise TimeoutError
             return task.result()
+        except (RedisError, OSError) as cause:
+            raise _failure(self._address, self._deadline, cause) from cause
 
-    async def _through_pool(self, commands: list[Command]) -> list[Reply]:
+    async def _through_pool(self, scripts: list[Script], *, known: bool) -> list[Reply]:
         """Send to one server over one connection, without what a general client does to each reply."""
         pool = self._client.connection_pool
         connection = await pool.get_connection()
         try:
-            await connection.send_packed_command(connection.pack_commands(commands))
+            if known:
+                await connection.send_packed_command([wire(script) for script in scripts])
+            else:
+                await connection.send_packed_command(connection.pack_commands(map(by_source, scripts)))
             replies: list[Reply] = []
-            for _ in commands:
+            for _ in scripts:
                 try:
                     replies.append(await connection.read_response())
                 except redis.ResponseError as wrong:
@@ -204,11 +238,11 @@ class AsyncDriver:
         finally:
             await pool.release(connection)
 
-    async def _through_cluster(self, commands: list[Command]) -> list[Reply]:
+    async def _through_cluster(self, scripts: list[Script], *, known: bool) -> list[Reply]:
         """Send to the nodes that hold the keys, all at once."""
         async with self._client.pipeline() as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)
+            for script in scripts:
+                pipeline.execute_command(*(by_sha(script) if known else by_source(script)))
             replies: list[Reply] = await pipeline.execute(raise_on_error=False)
             return replies
 
@@ -218,26 +252,9 @@ class AsyncDriver:
             self._enqueue(script.undo())
 
 
-def _by_sha(script: Script) -> Command:
-    return ("EVALSHA", sha(script.name), len(script.keys), *script.keys, *script.arguments)
-
-
-def _by_source(script: Script) -> Command:
-    """Run a script that the server forgot, which makes it known again: on a Cluster, on the right node."""
-    return ("EVAL", SOURCES[script.name], len(script.keys), *script.keys, *script.arguments)
-
-
-@contextlib.contextmanager
-def _failures(address: Address, deadline_seconds: float) -> Iterator[None]:
-    try:
-        yield
-    except (redis.TimeoutError, TimeoutError) as cause:
-        raise StoreError(f"{address!r} did not answer within {deadline_seconds * 1000:.0f} ms") from cause
-    except (RedisError, OSError) as cause:
-        raise _failure(address, cause) from cause
-
-
-def _failure(address: Address, cause: Exception) -> StoreError:
+def _failure(address: Address, deadline_seconds: float, cause: Exception) -> StoreError:
+    if isinstance(cause, (redis.TimeoutError, TimeoutError)):
+        return StoreError(f"{address!r} did not answer within {deadline_seconds * 1000:.0f} ms")
     return StoreError(f"{address!r} failed: {str(cause) or type(cause).__name__}")
 
 

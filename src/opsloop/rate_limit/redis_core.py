@@ -7,7 +7,6 @@ two drivers. A driver that cannot get a reply throws a :class:`StoreError` into 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from functools import partial
 from typing import Final, TypeAlias, TypeVar
 
 import msgspec
@@ -16,9 +15,9 @@ from opsloop.clock import Clock
 from opsloop.errors import StoreError
 from opsloop.rate_limit.context import Amounts
 from opsloop.rate_limit.decision import Decision, Receipt, Request
-from opsloop.rate_limit.limit import Level
 from opsloop.rate_limit.redis_keys import Keys
-from opsloop.rate_limit.redis_script import Answer, Closed, Kept, Plan, Script, at_time, read, value_of
+from opsloop.rate_limit.redis_plan import Kept, Plan, finding
+from opsloop.rate_limit.redis_script import Answer, Closed, Script, read
 
 __all__ = ["Core", "Steps"]
 
@@ -60,16 +59,10 @@ class Core:
         self._forget(reservation)
         if reply[:1] != b"D":
             return Receipt(reservation, "not_held", GONE)
-        answer = read(reply, Closed)
-        now_ns = answer.now_us * 1000
-        levels = tuple(
-            Level(demand.limit, value_of(demand.limit, level, now_ns), now_ns, demand.resets_in_ns)
-            for demand, level in zip(changed, answer.levels, strict=True)
-            if level >= 0
-        )
+        levels = plan.levels(changed, read(reply, Closed))
         corrected = ", ".join(level.limit.id for level in levels)
         reason = f"corrected {corrected}" if levels else "the estimate was right"
-        if not plan.demands:
+        if not plan.request.demands:
             reason = "no limit applies"
         request = msgspec.structs.replace(plan.request, reservation=reservation)
         return Receipt(reservation, "settled", reason, request, dict(actual), levels)
@@ -80,7 +73,7 @@ class Core:
         if plan is None:
             return Receipt(reservation, "not_held", GONE)
         reply = yield plan.closing("renew", self.keys, now_us=self._now_us())[0]
-        leased = [demand.limit.id for demand in plan.demands if demand.limit.lease_ns]
+        leased = [demand.limit.id for demand in plan.request.demands if demand.limit.lease_ns]
         if reply[:1] == b"D":
             return Receipt(reservation, "renewed", f"{len(leased)} slots renewed")
         if reply[:1] == b"L":
@@ -96,7 +89,7 @@ class Core:
         if plan is None:
             return Receipt(reservation, "not_held", GONE)
         reply = yield plan.closing("release", self.keys, now_us=self._now_us())[0]
-        if reply[:1] != b"D" or all(demand.limit.lease_ns for demand in plan.demands):
+        if reply[:1] != b"D" or all(demand.limit.lease_ns for demand in plan.request.demands):
             self._forget(reservation)
         if reply[:1] != b"D":
             return Receipt(reservation, "not_held", GONE)
@@ -111,18 +104,16 @@ class Core:
 
     def change(self, request: Request) -> Steps[None]:
         """Add the request's costs to its buckets without asking; a cost below zero gives back."""
-        plan = Plan.of(msgspec.structs.replace(request, reservation=""), self.keys)
-        yield plan.changing(self.keys, now_us=self._now_us())
+        demands = tuple(msgspec.structs.replace(demand, cost=-demand.cost) for demand in request.demands)
+        plan = Plan.of(msgspec.structs.replace(request, demands=demands, reservation=""), self.keys)
+        yield plan.undoing(self.keys, now_us=self._now_us())
 
     def _decide(self, request: Request, *, write: bool) -> Steps[Decision]:
         if not request.demands and not (write and request.reservation):
             return Decision(request, "allowed", (), request.ts_ns)
         for _ in range(TRIES):
             plan = Plan.of(request, self.keys)
-            script = plan.admission(self.keys, now_us=self._now_us(), write=write)
-            if write:
-                script = msgspec.structs.replace(script, undo=partial(plan.undoing, self.keys, now_us=self._now_us()))
-            reply = yield script
+            reply = yield plan.admission(self.keys, now_us=self._now_us(), write=write)
             status = chr(reply[0])
             if status == "K":
                 kept = Kept.read(reply[1:])
@@ -132,7 +123,7 @@ class Core:
                 return self._held(plan, answer) if write else plan.decision("A", answer)
             if status == "R":
                 return plan.decision("R", answer)
-            request = at_time(request, answer.now_us)
+            request = plan.at_time(answer.now_us)
         raise StoreError("the server's clock does not stand in one period", fix="check the clocks of the Redis servers")
 
     def _held(self, plan: Plan, answer: Answer) -> Decision:
@@ -152,7 +143,7 @@ class Core:
         plan = self._open.get(reservation)
         if plan is None:
             name, tag = self.keys.located(reservation)
-            reply = yield Plan.finding(name, tag, self.keys, now_us=self._now_us())
+            reply = yield finding(name, tag, self.keys, now_us=self._now_us())
             if reply[:1] == b"F":
                 plan = Plan.of(Kept.read(reply[1:]).request, self.keys)
                 self._remember({reservation}, plan)

@@ -37,7 +37,7 @@ class Keys:
         self.root = root
         self.spread = spread and root != ""
         self._prefix = prefix
-        self._known: dict[tuple[str, Key], str] = {}
+        self._known: dict[Key, bytes] = {}
 
     def check(self, limits: Iterable[Limit]) -> None:
         """Refuse limits that one step could not decide upon together, where slots matter."""
@@ -66,24 +66,27 @@ class Keys:
         values = (key[1],) if len(limit.scope) == 1 else key[1]
         return f"{{{root}={quote(values[limit.scope.index(root)], safe='')}}}"
 
-    def of(self, limit: Limit, key: Key) -> str:
+    def of(self, limit: Limit, key: Key) -> bytes:
         """Return where a limit's state lies.
 
         Values are percent-encoded, so no tenant can name itself into another one's bucket.
         """
-        known = self._known.get((limit.id, key))
+        known = self._known.get(key)
         if known is None:
             if len(self._known) >= CACHED:
                 self._known.clear()
             values = (key[1],) if isinstance(key[1], str) else key[1]
             parts = [limit.root, *(quote(value, safe="") for value in values), *map(str, key[2:])]
-            known = f"{self._prefix}:{self.tag(limit, key)}:{':'.join(parts)}"
-            self._known[limit.id, key] = known
+            known = self._known[key] = f"{self._prefix}:{self.tag(limit, key)}:{':'.join(parts)}".encode()
         return known
 
-    def reservation(self, name: str, tag: str) -> str:
+    def reservation(self, name: str, tag: str) -> bytes:
         """Return where a reservation is remembered: beside its limits."""
-        return f"{self._prefix}:{tag if self.spread else EVERYTHING}:reservation:{name}"
+        return f"{self._prefix}:{tag}:reservation:{name}".encode()
+
+    def beside(self, limit: Limit, key: Key) -> str:
+        """Return the tag of a reservation on a limit, which is the same for all where slots do not matter."""
+        return self.tag(limit, key) if self.spread else EVERYTHING
 
     def qualified(self, name: str, tag: str) -> str:
         """Return a reservation's id as its holder gets it: with its slot, where that has to be found again."""

@@ -192,7 +192,8 @@ class RedisStore:
         if not self._breaker.allows():
             return self._fallback.decide(request, self._gone(), write=write)
         try:
-            yield from self._repaying()
+            if self._owed:
+                yield from self._repaying()
             decision = yield from self._permits.admit(request) if write else self._core.peek(request)
         except StoreError as failed:
             self._breaker.failed()
