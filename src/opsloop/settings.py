@@ -203,6 +203,8 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Other amounts for some callers: ``[[limit.override]]`` tables with ``when``, ``amount`` and ``burst``."""
     ceiling: tuple[CeilingSettings, ...] = ()
     """How far some requests may fill the bucket: ``[[limit.ceiling]]`` tables with ``when`` and ``share``."""
+    on_store_failure: Literal["open", "closed", "local"] = "closed"
+    """When the store does not answer: admit uncounted, refuse with 503, or count this process's share in memory."""
 
 
 class AlertSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

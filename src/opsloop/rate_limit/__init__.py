@@ -17,8 +17,9 @@ Around it
     (:class:`Estimator`), and be counted while it streams (:class:`Metered`). A limit may be tried in shadow, and a
     policy replaced while it runs.
 Limits
-    The store in memory serves one process; a restart begins with full buckets and untouched quotas. The wall clock
-    only names the period of a quota; rates and leases run on the monotonic clock.
+    The store in memory serves one process; a restart begins with full buckets and untouched quotas. The store in Redis
+    serves many, by the server's clock. In memory the wall clock only names the period of a quota; rates and leases run
+    on the monotonic clock.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ from opsloop.rate_limit.memory import MemoryStore, Store
 from opsloop.rate_limit.metered import Metered
 from opsloop.rate_limit.policy import Policy, policy_from_settings
 from opsloop.rate_limit.policy_file import load_policy, read_policy
+from opsloop.rate_limit.redis_store import RedisStore
+from opsloop.rate_limit.remote import RemoteStore
 from opsloop.rate_limit.simulate import Report, simulate
 from opsloop.rate_limit.usage import Usage, usage
 from opsloop.rate_limit.waiting import Waiting
@@ -62,6 +65,8 @@ __all__ = [
     "RateLimitMiddleware",
     "RateLimitedError",
     "Receipt",
+    "RedisStore",
+    "RemoteStore",
     "Report",
     "Slot",
     "Store",

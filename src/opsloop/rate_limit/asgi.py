@@ -82,7 +82,7 @@ class RateLimitMiddleware:
             scope[DECISION_KEY] = decision
             await self.app(scope, receive, self._telling(decision, send))
         finally:
-            slot.__exit__(None, None, None)
+            await slot.__aexit__(None, None, None)
 
     def _slot(self, context: Context, estimate: Amounts | None) -> Slot:
         if self._waiting is None:

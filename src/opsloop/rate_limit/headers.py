@@ -97,6 +97,8 @@ def problem(decision: Decision) -> dict[str, Any]:
         413: ("The request is larger than a limit allows", "about:blank"),
         503: ("The service is at its capacity", REDUCED_CAPACITY),
     }.get(decision.status_code, ("A limit is exceeded", QUOTA_EXCEEDED))
+    if None in decision.values:
+        title = "Limits cannot be checked"
     return {
         "type": kind,
         "title": title,

@@ -42,6 +42,8 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     window: rolling.Window | None = None
     lease_ns: int = 0
 
+    on_store_failure: Literal["open", "closed", "local"] = "closed"
+    """What stands in for the count when the store does not answer."""
     settles: bool = False
     """Whether there is something to settle or release later: an amount known afterwards only, or a slot."""
     cases: tuple[tuple[tuple[tuple[str, str], ...], Limit], ...] = ()

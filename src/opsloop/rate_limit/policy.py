@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from fractions import Fraction
 from typing import Any, Final, cast
@@ -32,6 +32,11 @@ class Policy(msgspec.Struct, frozen=True):
     shadow: tuple[Limit, ...] = ()
     """Limits that decide and are recorded, and never reject."""
 
+    def forms(self) -> Iterator[Limit]:
+        """Yield every limit, those in shadow too, each followed by all that stands in for it."""
+        for limit in (*self.limits, *self.shadow):
+            yield from _forms(limit)
+
     def demands(self, context: Context, estimate: Amounts, now_ns: int) -> tuple[Demand, ...]:
         """Return the limits that a request counts against, each with its key and cost, at wall-clock time ``now_ns``.
 
@@ -54,6 +59,12 @@ class Policy(msgspec.Struct, frozen=True):
                 key = (limit.root, limit.read(context), period.start_ns)
                 found.append(Demand(limit, key, cost, period.end_ns - now_ns))
         return tuple(found)
+
+
+def _forms(limit: Limit) -> Iterator[Limit]:
+    yield limit
+    for _, other in limit.cases:
+        yield from _forms(other)
 
 
 def rest_ns(limit: Limit) -> int:
@@ -148,6 +159,7 @@ def _compile(limit: LimitSettings) -> Limit:
         calendar=calendar,
         window=window,
         lease_ns=round(limit.lease_seconds * NANOSECONDS) if limit.lever == "concurrency" else 0,
+        on_store_failure=limit.on_store_failure,
         settles=limit.lever == "concurrency" or limit.unit != "requests",
     )
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import msgspec
 
-from opsloop.errors import StoreError
-from opsloop.rate_limit.decision import Decision, Request
-from opsloop.rate_limit.memory import Store
+from opsloop.rate_limit.decision import Request
 from opsloop.rate_limit.policy import Policy
 
-__all__ = ["shadow_decision", "shadow_id"]
+__all__ = ["shadow_id", "shadow_request"]
 
 SUFFIX = "~shadow"
 
@@ -28,13 +26,9 @@ def shadow_id(reservation: str) -> str:
     return f"{reservation}{SUFFIX}" if reservation else ""
 
 
-def shadow_decision(store: Store, policy: Policy, request: Request) -> Decision | None:
-    """Decide and count by the shadow limits of a policy; ``None`` where none applies or the store fails."""
+def shadow_request(policy: Policy, request: Request) -> Request | None:
+    """Return what the shadow limits of a policy are asked about a request; ``None`` where none applies."""
     demands = Policy(policy.shadow).demands(request.context, request.estimate, request.ts_ns)
     if not demands:
         return None
-    mine = msgspec.structs.replace(request, demands=demands, reservation=shadow_id(request.reservation))
-    try:
-        return store.admit(mine)
-    except StoreError:
-        return None
+    return msgspec.structs.replace(request, demands=demands, reservation=shadow_id(request.reservation))

@@ -78,7 +78,9 @@ class Waiting:
         try:
             while True:
                 turn.clear()
-                decision, rest_ns = self._step(ticket)
+                looked = self._look(ticket)
+                tried = self.limiter.attempt(ticket.context, ticket.estimate) if looked.mine else None
+                decision, rest_ns = self._next(ticket, looked, tried)
                 if decision is not None:
                     return decision
                 turn.wait(rest_ns / NANOSECONDS)
@@ -97,7 +99,10 @@ class Waiting:
         try:
             while True:
                 turn.clear()
-                decision, rest_ns = self._step(ticket)
+                looked, tried = self._look(ticket), None
+                if looked.mine:
+                    tried = await self.limiter.attempt_async(ticket.context, ticket.estimate)
+                decision, rest_ns = self._next(ticket, looked, tried)
                 if decision is not None:
                     return decision
                 with contextlib.suppress(TimeoutError):
@@ -124,27 +129,33 @@ class Waiting:
         deadline_ns = self._clock.monotonic_ns() + round(wait_seconds * NANOSECONDS)
         return _Ticket(context, estimate or {}, deadline_ns, wake)
 
-    def _step(self, ticket: _Ticket) -> tuple[Decision | None, int]:
-        """Try if it is this ticket's turn; return the answer, or how many nanoseconds to sleep at most."""
+    def _look(self, ticket: _Ticket) -> _Turn:
+        """Return how things stand for a ticket."""
         now_ns = self._clock.monotonic_ns()
-        late = now_ns >= ticket.deadline_ns
         with self._lock:
             ahead, frees = self._ahead(ticket), self._frees
+        late = now_ns >= ticket.deadline_ns
+        return _Turn(now_ns, late, not ahead and (late or ticket.due_ns <= now_ns), ahead, frees)
+
+    def _next(
+        self, ticket: _Ticket, turn: _Turn, tried: tuple[Decision, Decision | None] | None
+    ) -> tuple[Decision | None, int]:
+        """Return the answer, or how many nanoseconds to sleep at most."""
         refused = None
-        if not ahead and (late or ticket.due_ns <= now_ns):
-            decision, shadow = self.limiter.attempt(ticket.context, ticket.estimate)
-            if decision.allowed or _in_vain(decision, ticket.deadline_ns - now_ns):
+        if tried is not None:
+            decision, shadow = tried
+            if decision.allowed or _in_vain(decision, ticket.deadline_ns - turn.now_ns):
                 return self._answer(ticket, decision, shadow), 0
             refused = decision
             with self._lock:
-                ticket.learn(decision, now_ns, self._poll_ns)
-                if frees != self._frees:  # something came back since: what was learned is old
+                ticket.learn(decision, turn.now_ns, self._poll_ns)
+                if turn.frees != self._frees:  # something came back since: what was learned is old
                     ticket.due_ns = 0
-        if late or not self._join(ticket):
-            return self._answer(ticket, refused or self._behind(ticket, ahead, now_ns)), 0
+        if turn.late or not self._join(ticket):
+            return self._answer(ticket, refused or self._behind(ticket, turn.ahead, turn.now_ns)), 0
         with self._lock:
             wakes_ns = ticket.deadline_ns if self._ahead(ticket) else min(ticket.due_ns, ticket.deadline_ns)
-        return None, max(0, wakes_ns - now_ns)
+        return None, max(0, wakes_ns - turn.now_ns)
 
     def _ahead(self, ticket: _Ticket) -> dict[Any, int]:
         """Return the buckets of a ticket that others before it wait for, each with when it is tried again."""
@@ -234,6 +245,17 @@ class WaitingSlot(Slot):
         """Wait and admit, or raise; between the yes and the block nothing is awaited."""
         waiting, seconds = self._waiting, self._wait_seconds
         return self.hold(await waiting.admit_async(self._context, self._estimate, wait_seconds=seconds))
+
+
+class _Turn(msgspec.Struct, frozen=True):
+    """How things stand for one ticket."""
+
+    now_ns: int
+    late: bool
+    mine: bool
+    """Whether it may try."""
+    ahead: dict[Any, int]
+    frees: int
 
 
 class _Ticket:
