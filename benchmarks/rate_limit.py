@@ -1,209 +1,215 @@
-"""Admissions per second and bytes per key, in process, with peers beside us where they are installed.
+"""Admissions per second, bytes per key and slow calls, in process, with the peers that are installed beside us.
 
-    python benchmarks/rate_limit.py
+    python benchmarks/rate_limit.py [--quick]
 
-One thread, subjects interleaved, the best of many short rounds, so that a busy machine disturbs little. Compare the
-ratios, not the machines.
+One thread; all subjects take turns in short rounds and the best round of each counts, so that a busy machine disturbs
+little. Compare the ratios, not the machines. The table is Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import gc
+import importlib.metadata
+import itertools
+import os
+import platform
 import time
 import tracemalloc
 from collections.abc import Callable
 
+from rate_limit_peers import PEERS, PLENTY, Run
+
 from opsloop.rate_limit import Context, Limiter, policy_from_settings
 from opsloop.settings import LimitSettings
 
-ROUND_SECONDS = 0.01
-PLENTY = 10**9
-Subject = Callable[[int], None]
+ROUND_SECONDS = 0.008
+MANY = 100_000
+PACKAGES = ("limits", "throttled-py", "pyrate-limiter", "aiolimiter")
+BARE, ONE, FOUR, SETTLED = (
+    "bare GCRA: a dictionary, no lock, no reasons",
+    "**opsloop, one limit**",
+    "**opsloop, four limits at once**",
+    "**opsloop, rate + quota + slots, settled** (2 calls)",
+)
 
 
-def ours(*limits: LimitSettings) -> Subject:
-    limiter = Limiter(policy_from_settings(limits))
-    context = Context(tenant="acme", key="k1", model="large")
+def bare(amount: int) -> Run:
+    """The arithmetic alone: an integer GCRA in nanoseconds on one dictionary."""
+    state: dict[str, int] = {}
+    weight, capacity = (1000, 10**9) if amount == PLENTY else (3600 * 10**9 // amount, 3600 * 10**9)
 
-    def run(calls: int) -> None:
-        admit = limiter.admit
-        for _ in range(calls):
+    def run(keys: list) -> None:
+        for key in keys:
+            now = time.monotonic_ns()
+            want = max(state.get(key, 0), now) + weight
+            if want - now <= capacity:
+                state[key] = want
+
+    return run
+
+
+def rate(name: str, amount: int, *scope: str) -> LimitSettings:
+    return LimitSettings(
+        id=name, lever="rate", amount=amount, per="second" if amount == PLENTY else "hour", scope=scope or ("tenant",)
+    )
+
+
+def admitting(*limits: LimitSettings) -> Run:
+    admit = Limiter(policy_from_settings(limits)).admit
+
+    def run(keys: list) -> None:
+        for context in keys:
             admit(context)
 
     return run
 
 
-def rate(name: str, amount: int = PLENTY, *scope: str) -> LimitSettings:
-    return LimitSettings(id=name, lever="rate", amount=amount, per="second", scope=scope or ("tenant",))
+def one(amount: int) -> Run:
+    return admitting(rate("a", amount))
 
 
-def four() -> tuple[LimitSettings, ...]:
-    return rate("a"), rate("b", PLENTY, "key"), rate("c", PLENTY, "tenant", "key"), rate("d", PLENTY, "model")
+def four(amount: int) -> Run:
+    return admitting(
+        rate("a", amount), rate("b", PLENTY, "key"), rate("c", PLENTY, "tenant", "key"), rate("d", PLENTY, "model")
+    )
 
 
-def mixed() -> tuple[LimitSettings, ...]:
-    quota = LimitSettings(id="q", lever="quota", amount=PLENTY, per="day", unit="tokens")
-    return rate("a"), quota
+def settled(amount: int) -> Run:
+    """A whole request: reserve an estimate on a rate, a quota and slots, then say what it really took."""
+    quota = LimitSettings(id="q", lever="quota", amount=10**15, per="day", unit="tokens")
+    slots = LimitSettings(id="s", lever="concurrency", amount=64)
+    limiter = Limiter(policy_from_settings([rate("a", amount), quota, slots]))
+    estimate, actual = {"tokens": 900}, {"tokens": 700}
 
-
-def settled() -> Subject:
-    """Admit with an estimate over a rate, a quota and slots, and settle: a whole request."""
-    limits = (*mixed(), LimitSettings(id="s", lever="concurrency", amount=64))
-    limiter = Limiter(policy_from_settings(limits))
-    context = Context(tenant="acme")
-
-    def run(calls: int) -> None:
-        for _ in range(calls):
-            limiter.settle(limiter.admit(context, {"tokens": 900}).reservation, {"tokens": 700})
-
-    return run
-
-
-def bare() -> Subject:
-    """The arithmetic alone: a scaled-integer GCRA on one dictionary, without lock, reasons or scopes."""
-    state: dict[str, int] = {}
-    weight, capacity = 1, PLENTY
-
-    def run(calls: int) -> None:
-        for _ in range(calls):
-            now = time.monotonic_ns()
-            want = max(state.get("acme", 0), now) + weight
-            if want - now <= capacity:
-                state["acme"] = want
+    def run(keys: list) -> None:
+        admit, settle = limiter.admit, limiter.settle
+        for context in keys:
+            settle(admit(context, estimate).reservation, actual)
 
     return run
 
 
-def peer_limits() -> Subject:
-    from limits import RateLimitItemPerSecond
-    from limits.storage import MemoryStorage
-    from limits.strategies import FixedWindowRateLimiter
-
-    strategy, item = FixedWindowRateLimiter(MemoryStorage()), RateLimitItemPerSecond(PLENTY)
-
-    def run(calls: int) -> None:
-        for _ in range(calls):
-            strategy.hit(item, "acme")
-
-    return run
+OURS: dict[str, Callable[[int], Run]] = {ONE: one, FOUR: four, SETTLED: settled}
 
 
-def peer_throttled() -> Subject:
-    from throttled import RateLimiterType, Throttled, rate_limiter
-
-    throttle = Throttled(using=RateLimiterType.GCRA.value, quota=rate_limiter.per_sec(1_000_000, burst=1_000_000))
-
-    def run(calls: int) -> None:
-        for _ in range(calls):
-            throttle.limit("acme")
-
-    return run
+def named(name: str, count: int) -> list:
+    """So many keys as the subject takes them."""
+    texts = [f"tenant-{n}" for n in range(count)]
+    return [Context(tenant=text, key=text, model="large") for text in texts] if name in OURS else texts
 
 
-def peer_pyrate() -> Subject:
-    from pyrate_limiter import InMemoryBucket, Rate
-    from pyrate_limiter import Limiter as PyrateLimiter
-
-    limiter = PyrateLimiter(InMemoryBucket([Rate(PLENTY, 1000)]))
-
-    def run(calls: int) -> None:
-        for _ in range(calls):
-            limiter.try_acquire("acme")
-
-    return run
-
-
-def peer_aiolimiter() -> Subject:
-    from aiolimiter import AsyncLimiter
-
-    def run(calls: int) -> None:
-        async def main() -> None:
-            limiter = AsyncLimiter(PLENTY, 1)
-            for _ in range(calls):
-                await limiter.acquire()
-
-        asyncio.run(main())
-
-    return run
-
-
-def subjects() -> dict[str, Subject]:
-    made = {
-        "bare integer GCRA (no lock, no reasons)": bare(),
-        "opsloop, one rate": ours(rate("a")),
-        "opsloop, one rate, rejected": ours(rate("a", 1)),
-        "opsloop, four rates": ours(*four()),
-        "opsloop, rate + quota, reserved": ours(*mixed()),
-        "opsloop, rate + quota + slots, settled": settled(),
-    }
-    for name, make in {
-        "limits, fixed window": peer_limits,
-        "throttled-py, GCRA": peer_throttled,
-        "pyrate-limiter, log": peer_pyrate,
-        "aiolimiter": peer_aiolimiter,
-    }.items():
+def installed() -> dict[str, Callable[[int], Run]]:
+    found = {BARE: bare, **OURS}
+    for name, make in PEERS.items():
         try:
-            made[name] = make()
-        except ImportError:
-            print(f"# {name}: not installed")
-    return made
+            make(PLENTY)
+        except ImportError as missing:
+            print(f"{name} is left out: {missing}")
+        else:
+            found[name] = make
+    return found
 
 
-def seconds_per_call(run: Subject) -> float:
-    calls = 200
-    began = time.perf_counter()
-    run(calls)
-    each = (time.perf_counter() - began) / calls
-    calls = max(1, int(ROUND_SECONDS / each))
-    began = time.perf_counter()
-    run(calls)
-    return (time.perf_counter() - began) / calls
+class Case:
+    """One subject in one situation: the keys that it is asked for, over and over, and its best time per call."""
+
+    def __init__(self, run: Run, keys: list, *, warm: bool) -> None:
+        self.run, self.keys, self.best = run, itertools.cycle(keys), float("inf")
+        if warm:
+            run(keys)
+        self.calls = 100
+        self.calls = max(1, int(ROUND_SECONDS / self.round()))
+
+    def round(self) -> float:
+        keys = list(itertools.islice(self.keys, self.calls))
+        began = time.perf_counter()
+        self.run(keys)
+        each = (time.perf_counter() - began) / len(keys)
+        self.best = min(self.best, each)
+        return each
 
 
-def bytes_per_key(keys: int = 50_000) -> float:
-    hourly = LimitSettings(id="a", lever="rate", amount=1, per="hour")
-    limiter = Limiter(policy_from_settings([hourly]))
-    contexts = [Context(tenant=f"tenant-{n}") for n in range(keys)]
+def shuffled(keys: list) -> list:
+    """Every key once, neighbours far apart."""
+    return [keys[n * 7919 % len(keys)] for n in range(len(keys))]
+
+
+def percentiles(run: Run, keys: list, calls: int) -> list[float]:
+    """The 50th, 99th and 99.9th percentile of single calls in microseconds, and the worst."""
+    singles = [[key] for key in itertools.islice(itertools.cycle(keys), calls)]
+    times = []
+    for single in singles:
+        began = time.perf_counter_ns()
+        run(single)
+        times.append(time.perf_counter_ns() - began)
+    times.sort()
+    return [times[int((len(times) - 1) * share)] / 1000 for share in (0.5, 0.99, 0.999, 1)]
+
+
+def bytes_per_key(name: str, make: Callable[[int], Run], keys: int) -> float:
+    """What a subject keeps for a key that had one hit; the keys' own text and context not counted."""
+    run, kept = make(10), named(name, keys)
     gc.collect()
     tracemalloc.start()
-    for context in contexts:
-        limiter.admit(context)
+    run(kept)
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return size / keys
 
 
-def slowest_of(keys: int = 100_000, calls: int = 100_000) -> float:
-    """The 99.9th percentile of one admit among many keys, in milliseconds: no call pays for a sweep of all."""
-    limiter = Limiter(policy_from_settings([rate("a", 1000)]))
-    contexts = [Context(tenant=f"tenant-{n}") for n in range(keys)]
-    times = []
-    for number in range(calls):
-        context = contexts[number * 7919 % keys]
-        began = time.perf_counter_ns()
-        limiter.admit(context)
-        times.append(time.perf_counter_ns() - began)
-    return sorted(times)[int(len(times) * 0.999)] / 1e6
+def header(load: tuple[float, float, float]) -> str:
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES if _has(name))
+    return (
+        f"CPython {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, load {load[0]:.1f} before "
+        f"and {os.getloadavg()[0]:.1f} after; {versions}"
+    )
+
+
+def _has(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=60)
-    rounds = parser.parse_args().rounds
-    made = subjects()
-    best = dict.fromkeys(made, float("inf"))
+    parser.add_argument("--quick", action="store_true", help="a tenth of the rounds and of the keys")
+    quick = parser.parse_args().quick
+    load, rounds, many = os.getloadavg(), 8 if quick else 60, MANY // 10 if quick else MANY
+    subjects = installed()
+    cases: dict[tuple[str, str], Case] = {}
+    spread: dict[str, tuple[Run, list]] = {}
+    for name, make in subjects.items():
+        cases[name, "admit"] = Case(make(PLENTY), named(name, 1), warm=True)
+        if name != SETTLED:  # a refused request has nothing to settle
+            cases[name, "reject"] = Case(make(1), named(name, 1), warm=True)
+        spread[name] = (make(PLENTY), shuffled(named(name, many)))
+        cases[name, "many"] = Case(*spread[name], warm=True)
+    gc.collect()
+    gc.freeze()  # the keys of all subjects are not for each of them to be searched again and again
     for _ in range(rounds):
-        for name, run in made.items():
-            best[name] = min(best[name], seconds_per_call(run))
-    base = best["bare integer GCRA (no lock, no reasons)"]
-    print(f"{'subject':42}{'calls/s':>12}{'x bare':>9}")
-    for name, seconds in best.items():
-        print(f"{name:42}{1 / seconds:>12,.0f}{seconds / base:>9.1f}")
-    print(f"\nbytes per key, one rate: {bytes_per_key():.0f}")
-    print(f"99.9th percentile at 100,000 keys: {slowest_of():.3f} ms")
+        for case in cases.values():
+            case.round()
+    slow = {name: percentiles(run, keys, many) for name, (run, keys) in spread.items()}
+    size = {name: bytes_per_key(name, make, many // 4) for name, make in subjects.items()}
 
+    print(header(load))
+    print(f"\n| subject | admit/s | admit | reject | {many // 1000}k keys | bytes/key | p50 µs | p99 | p99.9 |")
+    print("|---|--:|--:|--:|--:|--:|--:|--:|--:|")
+    for name in subjects:
+        times = [cases[name, kind].best / cases[BARE, kind].best if (name, kind) in cases else None for kind in KINDS]
+        cells = ["–" if each is None else f"{each:.1f}x" for each in times]
+        tail = " | ".join(f"{each:.1f}" for each in slow[name][:3])
+        print(f"| {name} | {1 / cases[name, 'admit'].best:,.0f} | {' | '.join(cells)} | {size[name]:.0f} | {tail} |")
+    ours, peers = cases[ONE, "admit"].best, [name for name in subjects if name in PEERS]
+    for name in sorted(peers, key=lambda name: cases[name, "admit"].best):
+        print(f"one limit is {cases[name, 'admit'].best / ours:.1f}x as fast as {name}")
+
+
+KINDS = ("admit", "reject", "many")
 
 if __name__ == "__main__":
     main()

@@ -21,12 +21,14 @@ from opsloop.verdict import GROUPS
 __all__ = [
     "ENVIRONMENT",
     "AlertSettings",
+    "CeilingSettings",
     "EvalSettings",
     "GuardSettings",
     "JudgeSettings",
     "LimitSettings",
     "LogSettings",
     "ObjectiveSettings",
+    "OverrideSettings",
     "ReceiverSettings",
     "ServerSettings",
     "Settings",
@@ -153,6 +155,26 @@ class EvalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     judge: JudgeSettings | None = None
 
 
+class OverrideSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[limit.override]]``: another amount for some of those that a limit is counted by."""
+
+    when: dict[str, str]
+    """Whose: parts of the limit's scope and their values. The first override that fits counts."""
+    amount: PositiveInt
+    """In place of the limit's amount, which stays the default for everybody who is not listed."""
+    burst: PositiveInt | None = None
+    """A rate's bucket size; as large as this ``amount`` unless set."""
+
+
+class CeilingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[limit.ceiling]]``: how far some requests may fill a bucket that they share with others."""
+
+    when: dict[str, str]
+    """Which requests: parts of the context, such as ``{ priority = "batch" }``. The first ceiling that fits counts."""
+    share: Annotated[float, msgspec.Meta(gt=0, le=1)]
+    """The share of the limit that they may fill; the rest is reserved for all others."""
+
+
 class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[limit]]``: one limit of the admission policy."""
 
@@ -171,8 +193,22 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Only requests whose context has these values are counted."""
     time_zone: str = "UTC"
     """Where a quota's day, week or month begins."""
+    reset_at: Annotated[str, msgspec.Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")] = "00:00"
+    """The local time at which a quota's day, week or month begins."""
+    week_start: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] = "monday"
+    """The day on which a quota's week begins."""
+    rolling: Annotated[int, msgspec.Meta(gt=0, le=1000)] | None = None
+    """Makes a quota count the last so many seconds, minutes, hours, days or weeks (``per``) instead of a calendar's."""
     lease_seconds: Positive = 30.0
     """How long a concurrency slot outlives a holder that stopped renewing it."""
+    shadow: bool = False
+    """Decide and record, but never reject."""
+    override: tuple[OverrideSettings, ...] = ()
+    """Other amounts for some callers: ``[[limit.override]]`` tables with ``when``, ``amount`` and ``burst``."""
+    ceiling: tuple[CeilingSettings, ...] = ()
+    """How far some requests may fill the bucket: ``[[limit.ceiling]]`` tables with ``when`` and ``share``."""
+    on_store_failure: Literal["open", "closed", "local"] = "closed"
+    """When the store does not answer: admit uncounted, refuse with 503, or count this process's share in memory."""
 
 
 class AlertSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from opsloop.cli.limit import check
 from opsloop.clock import SeededIds
-from opsloop.errors import InputError, PayloadError
+from opsloop.errors import ConfigError, InputError, PayloadError
 from opsloop.event import Event
 from opsloop.rate_limit import Context, Limiter, policy_from_settings
 from opsloop.rate_limit.api import endpoints
@@ -111,3 +112,37 @@ def test_events_that_others_wrote_badly_do_not_break_the_page(ask, stream, clock
     )
     body = b'[[limit]]\nid = "x"\nlever = "rate"\namount = 1'
     assert ask("/api/limits/simulate", body, method="POST", **{"from": "1s"})["decisions"] == 1
+
+
+def test_explain_tells_of_waiting_and_of_shadow_limits(stream, clock):
+    """What would have been rejected, and by what, were the shadow limits real; and how long was waited."""
+    shadow = LimitSettings(id="strict", lever="rate", amount=1, per="hour", burst=1, shadow=True)
+    limiter = Limiter(policy_from_settings([LIMIT, shadow]), clock=clock, ids=SeededIds(1), sink=stream)
+    who = Context(tenant="acme", request_id="req-s")
+    limiter.admit(who)
+    decision, found = limiter.attempt(who)
+    limiter.record(decision, shadow=found, waited_seconds=1.5)
+    handlers = {endpoint.path: endpoint.handler for endpoint in endpoints(stream, Settings(limit=(LIMIT,)), clock)}
+    assert handlers["/api/limits/explain"]({"request_id": "req-s"}, b"").reason == (
+        "admitted 2 times, never rejected, after waiting 1.500 s; shadow limits would have rejected 1, "
+        "strict for tenant acme: 0 of 1 requests per hour left, 1 asked, admissible in 3600 s"
+    )
+
+
+def test_a_server_does_not_start_with_limits_that_contradict_themselves(stream, clock):
+    """The mistake is found at load, and not at the first request."""
+    wrong = LimitSettings(id="x", lever="quota", amount=1, per="day", burst=2)
+    with pytest.raises(ConfigError, match="limit 'x': a quota has no burst"):
+        endpoints(stream, Settings(limit=(wrong,)), clock)
+
+
+def test_check_says_what_a_policy_means_or_in_which_line_it_is_wrong(tmp_path, capsys):
+    """The command reads a file as the limiter would."""
+    file = tmp_path / "limits.toml"
+    file.write_text('[[limit]]\nid = "rpm"\nlever = "rate"\namount = 60\nshadow = true\n')
+    assert check(file) == 0
+    said = capsys.readouterr().out.split("\n")
+    assert any("60 requests per minute" in line and "shadow" in line for line in said)
+    file.write_text('[[limit]]\nid = "rpm"\nlever = "rate"\namount = 60\nrolling = 2\n')
+    with pytest.raises(ConfigError, match=r"limits.toml:5: limit 'rpm': a rate does not roll"):
+        check(file)

@@ -33,16 +33,24 @@ class LimiterMachine(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.clock = ManualClock(START)
-        self.limiter = Limiter(policy_from_settings(LIMITS), clock=self.clock, ids=SeededIds(1))
+        self.limiter = self.make_limiter()
         self.debts = {}
         self.days = {}
         self.leases = {}
         self.open = {}
         self.number = 0
 
+    def make_limiter(self):
+        """The limiter that is put to the test."""
+        return Limiter(policy_from_settings(LIMITS), clock=self.clock, ids=SeededIds(1))
+
     def now(self):
         """The store's time."""
         return self.clock.monotonic_ns()
+
+    def day(self):
+        """The day that a quota is counted in."""
+        return self.clock.now_ns() // DAY_NS
 
     def debt(self, name, key):
         """What a bucket owes, in units."""
@@ -60,7 +68,7 @@ class LimiterMachine(RuleBasedStateMachine):
 
     def refusals(self, tenant, tokens):
         """The limits that a request would violate."""
-        day = self.clock.now_ns() // DAY_NS
+        day = self.day()
         checks = {
             "rate": self.debt("rate", tenant) + 1 <= 5,
             "tokens": self.debt("tokens", "") + tokens <= 40,
@@ -81,7 +89,7 @@ class LimiterMachine(RuleBasedStateMachine):
         assert (decision.status == "never_admissible") == (tokens > 40)
         if not decision.allowed:
             return ""
-        day = self.clock.now_ns() // DAY_NS
+        day = self.day()
         self.charge("rate", tenant, 1)
         self.charge("tokens", "", tokens)
         self.days[tenant, day] = self.days.get((tenant, day), 0) + tokens
@@ -146,7 +154,7 @@ class LimiterMachine(RuleBasedStateMachine):
         for tenant in ("acme", "bolt"):
             assert len(self.slots(tenant)) <= 2
             limits = self.limiter.peek(Context(tenant=tenant), {"tokens": 1000}).limits
-            day = self.clock.now_ns() // DAY_NS
+            day = self.day()
             assert {name: state.remaining for name, state in limits.items()} == {
                 "rate": max(Fraction(0), 5 - self.debt("rate", tenant)) // 1,
                 "tokens": max(Fraction(0), 40 - self.debt("tokens", "")) // 1,

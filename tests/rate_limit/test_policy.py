@@ -16,7 +16,10 @@ from opsloop.settings import DEFAULT_LIMITS, LimitSettings
     [
         ({"lever": "quota", "per": "day", "burst": 5}, 'a quota has no burst; leave burst out, or use lever = "rate"'),
         ({"lever": "concurrency", "burst": 5}, 'a concurrency has no burst; leave burst out, or use lever = "rate"'),
-        ({"lever": "quota"}, 'a quota per minute is no calendar period; use lever = "rate", or per = "hour"'),
+        (
+            {"lever": "quota"},
+            'a quota per minute is no calendar period; use lever = "rate", or per = "hour", or rolling',
+        ),
         (
             {"lever": "rate", "per": "month"},
             'a month has no fixed length to spread a rate over; use lever = "quota"',
@@ -41,7 +44,7 @@ from opsloop.settings import DEFAULT_LIMITS, LimitSettings
         ),
         (
             {"lever": "rate", "when": {"colour": "red"}},
-            "when names 'colour', which no request has; use organisation, tenant, key, model, route",
+            "when names 'colour', which no request has; use organisation, tenant, key, model, route, priority",
         ),
         ({"lever": "rate", "scope": ("tenant", "tenant")}, "scope repeats a part; name each part once"),
     ],

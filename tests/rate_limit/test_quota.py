@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -117,3 +117,61 @@ def test_a_counter_never_exceeds_its_amount_by_taking(amount, moves):
         else:
             used = quota.correct(used, units)
             assert used >= 0
+
+
+resets = st.integers(0, 24 * 60 - 1).map(lambda minutes: timedelta(minutes=minutes))
+
+
+@settings(max_examples=60, deadline=None)
+@given(moments, st.sampled_from(["day", "week", "month"]), st.sampled_from(ZONES), resets, st.integers(0, 6))
+@example(parse_time("2026-03-29T00:59:59Z"), "day", "Europe/Berlin", timedelta(hours=2, minutes=30), 0)
+@example(parse_time("2026-10-25T01:10:00Z"), "day", "Europe/Berlin", timedelta(hours=2, minutes=30), 0)
+@example(parse_time("2011-12-30T10:00:00Z"), "week", "Pacific/Apia", timedelta(hours=6), 4)
+def test_a_reset_time_and_a_week_start_leave_no_gap_either(now_ns, per, name, reset_at, week_start):
+    """Whenever a day begins and a week with it, each moment lies in one period and the next begins where it ends."""
+    zone, chosen = ZoneInfo(name), {"reset_at": reset_at, "week_start": week_start}
+    period = quota.period_at(now_ns, per, zone, **chosen)
+    assert period.start_ns <= now_ns < period.end_ns
+    assert quota.period_at(period.start_ns, per, zone, **chosen) == period
+    assert quota.period_at(period.end_ns - 1, per, zone, **chosen) == period
+    following = quota.period_at(period.end_ns, per, zone, **chosen)
+    assert following.start_ns == period.end_ns < following.end_ns
+
+
+@settings(max_examples=60, deadline=None)
+@given(moments, st.sampled_from(ZONES), resets, st.integers(0, 6))
+def test_a_week_begins_on_its_day_at_its_time(now_ns, name, reset_at, week_start):
+    """At the start the local clock has reached the time of the chosen weekday, a second earlier it never had."""
+    zone = ZoneInfo(name)
+    start = quota.period_at(now_ns, "week", zone, reset_at=reset_at, week_start=week_start).start_ns // SECOND
+    at, before = (datetime.fromtimestamp(t, UTC).astimezone(zone).replace(tzinfo=None) for t in (start, start - 1))
+    wanted = (
+        datetime.combine(at.date() - timedelta(days=(at.weekday() - week_start) % 7), datetime.min.time()) + reset_at
+    )
+    if wanted > at:
+        wanted -= timedelta(days=7)
+    assert before < wanted <= at
+    assert at - wanted < timedelta(days=1, hours=1)  # exact but for a time that the zone skipped
+
+
+@pytest.mark.parametrize(
+    ("zone", "reset_at", "now", "start", "hours"),
+    [
+        ("Europe/Berlin", 6 * 60, "2026-01-05T04:59:59Z", "2026-01-04T05:00:00.000Z", 24),
+        ("Europe/Berlin", 6 * 60, "2026-01-05T05:00:00Z", "2026-01-05T05:00:00.000Z", 24),
+        ("Europe/Berlin", 150, "2026-03-29T12:00:00Z", "2026-03-29T01:00:00.000Z", 23.5),
+        ("Europe/Berlin", 150, "2026-03-29T00:00:00Z", "2026-03-28T01:30:00.000Z", 23.5),
+        ("Europe/Berlin", 150, "2026-10-25T01:10:00Z", "2026-10-25T00:30:00.000Z", 25),
+        ("America/New_York", 17 * 60, "2026-03-08T12:00:00Z", "2026-03-07T22:00:00.000Z", 23),
+    ],
+)
+def test_known_days_that_begin_at_a_time(zone, reset_at, now, start, hours):
+    """A time that spring skips begins the day at the change; one that comes twice in autumn, at its first coming."""
+    period = quota.period_at(parse_time(now), "day", ZoneInfo(zone), reset_at=timedelta(minutes=reset_at))
+    assert (utc(period.start_ns), (period.end_ns - period.start_ns) / HOUR) == (start, hours)
+
+
+def test_a_week_from_sunday():
+    """Monday the 5th of January 2026 belongs to the week of Sunday the 4th."""
+    period = quota.period_at(parse_time("2026-01-05T09:00:00Z"), "week", ZoneInfo("UTC"), week_start=6)
+    assert datetime.fromtimestamp(period.start_ns // SECOND, UTC).date() == date(2026, 1, 4)

@@ -11,7 +11,7 @@ from rich.text import Text
 from opsloop.cli.client import connect
 from opsloop.cli.options import Asking, Window
 from opsloop.cli.output import console, count, moment, percent, show_json, table
-from opsloop.errors import InputError
+from opsloop.rate_limit.policy_file import load_policy
 
 __all__ = ["app", "explain", "limits", "simulate"]
 
@@ -57,6 +57,19 @@ def explain(request_id: str, /, *, asking: Asking | None = None) -> int:
 
 
 @app.command
+def check(policy: Path, /) -> int:
+    """Say what the [[limit]] tables of a file mean, or in which line they contradict themselves."""
+    found = load_policy(policy)
+    rows = [
+        (limit.id, limit.spelled(), ", ".join(limit.scope) or "everyone", len(limit.cases), mode)
+        for part, mode in ((found.limits, "enforced"), (found.shadow, "shadow"))
+        for limit in part
+    ]
+    console().print(table(("limit", "allows", "by", "cases", "mode"), rows, right=("cases",)))
+    return 0
+
+
+@app.command
 def simulate(
     *,
     policy: Annotated[Path, Parameter(help="A TOML file with [[limit]] tables.")],
@@ -65,10 +78,8 @@ def simulate(
 ) -> int:
     """Replay recorded traffic against other limits: who would have been rejected, by which."""
     options = asking or Asking()
-    try:
-        body = policy.read_bytes()
-    except OSError as cause:
-        raise InputError(f"cannot read {policy}: {cause.strerror}", fix="check --policy") from cause
+    load_policy(policy)  # what is wrong with it is told here, with its line
+    body = policy.read_bytes()
     with connect(options.settings(), url=options.url) as api:
         answer = api.call("/api/limits/simulate", (window or Window()).arguments(), method="POST", body=body)
     if options.json:

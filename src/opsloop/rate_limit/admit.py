@@ -13,7 +13,7 @@ from typing import Final, Literal
 import msgspec
 
 from opsloop.clock import NANOSECONDS
-from opsloop.rate_limit import concurrency, gcra, quota
+from opsloop.rate_limit import concurrency, gcra, quota, rolling
 from opsloop.rate_limit.context import Amounts, amount_of
 from opsloop.rate_limit.decision import Decision, Demand, Receipt, Request
 from opsloop.rate_limit.limit import Key, Level
@@ -24,10 +24,11 @@ __all__ = [
     "Held",
     "State",
     "decide",
-    "expires_ns",
+    "refuse",
     "release",
     "renew",
     "settle",
+    "settled",
 ]
 
 HOLD_NS: Final = 3600 * NANOSECONDS
@@ -35,6 +36,7 @@ HOLD_NS: Final = 3600 * NANOSECONDS
 LATE_SETTLE_NS: Final = 60 * NANOSECONDS
 """How long an estimate can still be settled after its request was released."""
 NO_LEASES: Final[dict[str, int]] = {}
+NO_SLICES: Final[dict[int, int]] = {}
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):
@@ -53,6 +55,8 @@ class State(msgspec.Struct, frozen=True):
     leases: Mapping[Key, dict[str, int]]
     """Reservation id to expiry, in order of expiry."""
     held: Mapping[str, Held]
+    slices: Mapping[Key, dict[int, int]] = {}
+    """Rolling quotas: slice number to units."""
 
 
 class Changes(msgspec.Struct, frozen=True, gc=False):
@@ -67,6 +71,8 @@ class Changes(msgspec.Struct, frozen=True, gc=False):
     """Slots given back: (key, reservation)."""
     held: tuple[tuple[str, Held | None], ...] = ()
     """Reservations to remember, or to forget (``None``)."""
+    sliced: tuple[tuple[Demand, int, int], ...] = ()
+    """Slices of rolling quotas to write: (demand, slice number, units)."""
 
 
 NOTHING: Final = Changes()
@@ -85,23 +91,26 @@ def decide(state: State, request: Request, now_ns: int) -> tuple[Changes, Decisi
             return NOTHING, known.decision
     values: list[int] = []
     leased: list[tuple[Key, str, int]] = []
+    sliced: list[tuple[Demand, int, int]] = []
     for demand in request.demands:
         value, wait = _take(state, demand, now_ns)
         if wait != 0:
-            return NOTHING, _refuse(state, request, now_ns)
+            return NOTHING, refuse(state, request, now_ns)
         values.append(value)
         if demand.limit.lease_ns:
             leased.append((demand.key, reservation, now_ns + demand.limit.lease_ns))
+        elif demand.limit.window is not None:
+            number = rolling.slice_at(demand.limit.window, now_ns)
+            units = state.slices.get(demand.key, NO_SLICES).get(number, 0)
+            sliced.append((demand, number, units + demand.cost))
     after = tuple(values)
     decision = Decision(request, "allowed", after, now_ns)
-    if not reservation:
-        return Changes(request.demands, after), decision
-    held = ((reservation, Held(decision, now_ns + HOLD_NS)),)
-    if not leased:
+    held = ((reservation, Held(decision, now_ns + HOLD_NS)),) if reservation else ()
+    if not leased and not sliced:
         return Changes(request.demands, after, held=held), decision
-    counted = [pair for pair in zip(request.demands, values, strict=True) if not pair[0].limit.lease_ns]
+    counted = [pair for pair in zip(request.demands, values, strict=True) if pair[0].limit.counted]
     demands, counts = tuple(demand for demand, _ in counted), tuple(value for _, value in counted)
-    return Changes(demands, counts, tuple(leased), held=held), decision
+    return Changes(demands, counts, tuple(leased), held=held, sliced=tuple(sliced)), decision
 
 
 def settle(state: State, reservation: str, actual: Amounts, now_ns: int) -> tuple[Changes, Receipt]:
@@ -114,26 +123,49 @@ def settle(state: State, reservation: str, actual: Amounts, now_ns: int) -> tupl
     if known is None or known.settled:
         return NOTHING, Receipt(reservation, "not_held", "settled before, expired, or never admitted")
     counts: list[tuple[Demand, int]] = []
+    sliced: list[tuple[Demand, int, int]] = []
+    levels: list[Level] = []
     request = known.decision.request
     for demand in request.demands:
         amount = None if demand.limit.lever == "concurrency" else amount_of(demand.limit.unit, actual)
         if amount is None or amount == demand.cost:
             continue
+        units = amount - demand.cost
+        if demand.limit.window is not None:
+            slices = state.slices.get(demand.key, NO_SLICES)
+            number = rolling.slice_at(demand.limit.window, known.decision.now_ns)
+            if number in slices:  # a slice that is forgotten has left the window
+                after = quota.correct(slices[number], units)
+                sliced.append((demand, number, after))
+                now_used = rolling.used(demand.limit.window, {**slices, number: after}, now_ns)
+                levels.append(Level(demand.limit, now_used, now_ns, demand.resets_in_ns))
+            continue
         value = state.counts.get(demand.key)
         if demand.limit.bucket is not None:
-            after = gcra.correct(demand.limit.bucket, value or 0, amount - demand.cost, now_ns)
-            counts.append((demand, after))
+            counts.append((demand, gcra.correct(demand.limit.bucket, value or 0, units, now_ns)))
         elif value is not None:  # a period that is forgotten is over for good
-            counts.append((demand, quota.correct(value, amount - demand.cost)))
+            counts.append((demand, quota.correct(value, units)))
+        else:
+            continue
+        levels.append(Level(demand.limit, counts[-1][1], now_ns, demand.resets_in_ns))
     after_held = Held(known.decision, known.expires_ns, settled=True) if request.remember else None
     changes = Changes(
         tuple(demand for demand, _ in counts),
         tuple(value for _, value in counts),
         dropped=_slots(request),
         held=((reservation, after_held),),
+        sliced=tuple(sliced),
     )
-    levels = tuple(Level(demand.limit, value, now_ns, demand.resets_in_ns) for demand, value in counts)
-    return changes, Receipt(reservation, "settled", _settled(request, counts), request, dict(actual), levels)
+    return changes, settled(request, actual, tuple(levels))
+
+
+def settled(request: Request, actual: Amounts, levels: tuple[Level, ...]) -> Receipt:
+    """Return the receipt of a settlement that corrected ``levels``."""
+    if levels:
+        reason = "corrected " + ", ".join([level.limit.id for level in levels])
+    else:
+        reason = "the estimate was right" if request.demands else "no limit applies"
+    return Receipt(request.reservation, "settled", reason, request, dict(actual), levels)
 
 
 def renew(state: State, reservation: str, now_ns: int) -> tuple[Changes, Receipt]:
@@ -165,17 +197,14 @@ def release(state: State, reservation: str, now_ns: int) -> tuple[Changes, Recei
     if not known.settled and not request.remember:
         late = any(demand.limit.lever != "concurrency" for demand in request.demands)
         kept = Held(known.decision, min(known.expires_ns, now_ns + LATE_SETTLE_NS)) if late else None
-    slots = tuple((key, name) for key, name in _slots(request) if name in state.leases.get(key, NO_LEASES))
+    slots = tuple(
+        (key, name)
+        for key, name in _slots(request)
+        if concurrency.renewable(state.leases.get(key, NO_LEASES), name, now_ns)
+    )
     return Changes(dropped=slots, held=((reservation, kept),)), Receipt(
         reservation, "released", f"{len(slots)} slots given back", request
     )
-
-
-def expires_ns(demand: Demand, value: int, now_ns: int) -> int:
-    """Return when a count means nothing any more: a full bucket, or a period that nothing can be settled in."""
-    if demand.limit.bucket is not None:
-        return now_ns + gcra.full_in_ns(demand.limit.bucket, value, now_ns)
-    return now_ns + demand.resets_in_ns + HOLD_NS
 
 
 def _known(state: State, reservation: str, now_ns: int) -> Held | None:
@@ -190,34 +219,43 @@ def _slots(request: Request) -> tuple[tuple[Key, str], ...]:
 def _take(state: State, demand: Demand, now_ns: int) -> tuple[int, int | None]:
     """Take from one limit; return (value after, nanoseconds to wait)."""
     limit = demand.limit
-    if limit.bucket is not None:
-        return gcra.take(limit.bucket, state.counts.get(demand.key, 0), demand.cost, now_ns)
-    if limit.calendar is not None:
-        return quota.take(limit.amount, state.counts.get(demand.key, 0), demand.cost, demand.resets_in_ns)
-    return concurrency.take(state.leases.get(demand.key, NO_LEASES), limit.amount, now_ns)
+    if limit.lease_ns:
+        return concurrency.take(state.leases.get(demand.key, NO_LEASES), limit.amount, now_ns)
+    if limit.window is not None:
+        return rolling.take(limit.window, state.slices.get(demand.key, NO_SLICES), limit.amount, demand.cost, now_ns)
+    return _count(demand, state.counts.get(demand.key, 0), now_ns)
 
 
-def _refuse(state: State, request: Request, now_ns: int) -> Decision:
+def _count(demand: Demand, value: int, now_ns: int) -> tuple[int, int | None]:
+    """Take from a rate or a quota that stands at ``value``."""
+    bucket = demand.limit.bucket
+    if bucket is not None:
+        return gcra.take(bucket, value, demand.cost, now_ns)
+    return quota.take(demand.limit.amount, value, demand.cost, demand.resets_in_ns)
+
+
+def refuse(state: State, request: Request, now_ns: int) -> Decision:
     """Return the no of every limit that says it, with the levels as they are."""
-    waits = [_take(state, demand, now_ns)[1] for demand in request.demands]
     values: list[int] = []
+    waits: list[int | None] = []
     demands: list[Demand] = []
     for demand in request.demands:
+        seen = demand
         if demand.limit.lease_ns:
             leases = state.leases.get(demand.key, NO_LEASES)
-            values.append(concurrency.held(leases, now_ns))
-            rest_ns = max(0, concurrency.last_ns(leases) - now_ns)
-            demands.append(msgspec.structs.replace(demand, resets_in_ns=rest_ns))
+            value = concurrency.held(leases, now_ns)
+            wait = _take(state, demand, now_ns)[1]
+            seen = msgspec.structs.replace(demand, resets_in_ns=max(0, concurrency.last_ns(leases) - now_ns))
+        elif demand.limit.window is not None:
+            value = rolling.used(demand.limit.window, state.slices.get(demand.key, NO_SLICES), now_ns)
+            wait = _take(state, demand, now_ns)[1]
         else:
-            values.append(state.counts.get(demand.key, 0))
-            demands.append(demand)
+            value = state.counts.get(demand.key, 0)
+            wait = _count(demand, value, now_ns)[1]
+        values.append(value)
+        waits.append(wait)
+        demands.append(seen)
     longest = None if None in waits else max(wait for wait in waits if wait is not None)
     status: Literal["rejected", "never_admissible"] = "never_admissible" if longest is None else "rejected"
-    seen = msgspec.structs.replace(request, demands=tuple(demands))
-    return Decision(seen, status, tuple(values), now_ns, tuple(waits), longest)
-
-
-def _settled(request: Request, counts: list[tuple[Demand, int]]) -> str:
-    if not counts:
-        return "the estimate was right" if request.demands else "no limit applies"
-    return "corrected " + ", ".join(demand.limit.id for demand, _ in counts)
+    seen_request = msgspec.structs.replace(request, demands=tuple(demands))
+    return Decision(seen_request, status, tuple(values), now_ns, tuple(waits), longest)

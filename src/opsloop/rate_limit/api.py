@@ -14,9 +14,10 @@ from opsloop.event import Event
 from opsloop.filter import Compare, Op, Or, equals
 from opsloop.rate_limit.policy import Policy, policy_from_settings
 from opsloop.rate_limit.simulate import Report, simulate
+from opsloop.rate_limit.sql import usage_in
 from opsloop.rate_limit.usage import Usage, usage
 from opsloop.settings import LimitSettings, Settings
-from opsloop.stream import Database
+from opsloop.stream import Database, Stream
 
 __all__ = ["Explanation", "Limits", "endpoints"]
 
@@ -42,12 +43,12 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def endpoints(database: Database, settings: Settings, clock: Clock) -> tuple[Endpoint, ...]:
-    """Return the operations of the room."""
+    """Return the operations of the room; raise :class:`ConfigError` for limits that contradict themselves."""
+    policy_from_settings(settings.limit)
 
     def limits(arguments: Arguments, _: bytes) -> Limits:
         start_ns, end_ns = window_of(arguments, clock=clock)
-        events = database.query(equals(event="limit"), start_ns=start_ns, end_ns=end_ns)
-        found = usage(events, start_ns=start_ns, end_ns=end_ns)
+        found = _usage(database, start_ns, end_ns)
         return Limits(start_ns=start_ns, end_ns=end_ns, policy=settings.limit, usage=found)
 
     def try_policy(arguments: Arguments, body: bytes) -> Report:
@@ -89,6 +90,14 @@ def endpoints(database: Database, settings: Settings, clock: Clock) -> tuple[End
     )
 
 
+def _usage(database: Stream, start_ns: int, end_ns: int) -> Usage:
+    """Ask the store where it answers SQL; a stream in memory is counted by the definition."""
+    if isinstance(database, Database):
+        return usage_in(database, start_ns=start_ns, end_ns=end_ns)
+    events = database.query(equals(event="limit"), start_ns=start_ns, end_ns=end_ns)
+    return usage(events, start_ns=start_ns, end_ns=end_ns)
+
+
 def _policy(body: bytes) -> Policy:
     """Read a policy that was sent, and blame the sender for what is wrong with it."""
     tables = _decoded(body)
@@ -118,10 +127,21 @@ def _summary(request_id: str, events: list[Event]) -> str:
     admits = [event for event in events if event.attributes.get("phase") != "settle"]
     if not admits:
         return f"no limit decision was recorded for {request_id}"
-    refused = [event for event in admits if not event.attributes.get("allowed")]
+    refused = [event for event in admits if event.attributes.get("allowed") is not True]
     if not refused:
-        return f"admitted {len(admits)} times, never rejected"
+        return f"admitted {len(admits)} times, never rejected{_waited(admits)}{_shadowed(admits)}"
     last = refused[-1]
-    return (
-        f"rejected {len(refused)} of {len(admits)} times, the last by {last.attributes.get('reason') or last.message}"
-    )
+    reason = last.attributes.get("reason") or last.message
+    return f"rejected {len(refused)} of {len(admits)} times, the last by {reason}{_shadowed(admits)}"
+
+
+def _waited(admits: list[Event]) -> str:
+    waits = [wait for event in admits if isinstance(wait := event.attributes.get("waited_seconds"), int | float)]
+    return f", after waiting {max(waits):.3f} s" if waits else ""
+
+
+def _shadowed(admits: list[Event]) -> str:
+    """Return what the shadow limits would have refused."""
+    shadows = [shadow for event in admits if isinstance(shadow := event.attributes.get("shadow"), dict)]
+    refused = [shadow for shadow in shadows if shadow.get("allowed") is not True]
+    return f"; shadow limits would have rejected {len(refused)}, {refused[-1].get('reason')}" if refused else ""

@@ -13,8 +13,9 @@ import msgspec
 from opsloop.errors import StoreError
 from opsloop.rate_limit.context import Amounts, Context
 from opsloop.rate_limit.decision import Decision
-from opsloop.rate_limit.headers import REDUCED_CAPACITY, Dialect, limit_headers, problem
-from opsloop.rate_limit.limiter import Limiter, RateLimitedError
+from opsloop.rate_limit.headers import Dialect, limit_headers, problem, unavailable
+from opsloop.rate_limit.limiter import Limiter, RateLimitedError, Slot
+from opsloop.rate_limit.waiting import Waiting
 
 __all__ = ["DECISION_KEY", "RateLimitMiddleware"]
 
@@ -47,35 +48,46 @@ class RateLimitMiddleware:
         estimate: Callable[[Scope], Amounts] | None = None,
         dialects: Iterable[Dialect] = ("ietf",),
         exempt: Iterable[str] = (),
+        wait_seconds: float = 0.0,
     ) -> None:
-        """Guard ``app`` with ``limiter``; paths in ``exempt`` (health checks) are let through uncounted."""
+        """Guard ``app`` with ``limiter``; paths in ``exempt`` (health checks) are let through uncounted.
+
+        With ``wait_seconds`` a request waits up to so long, in a fair order over the tenants, before it is refused.
+        """
         self.app = app
         self.limiter = limiter
         self._context = context
         self._estimate = estimate
         self._dialects = tuple(dialects)
         self._exempt = frozenset(exempt)
+        self._waiting = Waiting(limiter) if wait_seconds > 0 else None
+        self._wait_seconds = wait_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] not in {"http", "websocket"} or scope.get("path") in self._exempt:
             await self.app(scope, receive, send)
             return
-        slot = self.limiter.slot(self._context(scope), self._estimate(scope) if self._estimate else None)
+        slot = self._slot(self._context(scope), self._estimate(scope) if self._estimate else None)
         try:
-            decision = slot.__enter__()
+            decision = await slot.__aenter__()
         except RateLimitedError as refused:
             headers = limit_headers(refused.decision, dialects=self._dialects)
             await _answer(scope, send, refused.decision.status_code, problem(refused.decision), headers)
             return
         except StoreError as failed:
-            await _answer(scope, send, 503, _unavailable(failed), [("retry-after", "1")])
+            await _answer(scope, send, 503, unavailable(failed), [("retry-after", "1")])
             return
         try:
             scope[DECISION_KEY] = decision
             await self.app(scope, receive, self._telling(decision, send))
         finally:
-            slot.__exit__(None, None, None)
+            await slot.__aexit__(None, None, None)
+
+    def _slot(self, context: Context, estimate: Amounts | None) -> Slot:
+        if self._waiting is None:
+            return self.limiter.slot(context, estimate)
+        return self._waiting.slot(context, estimate, wait_seconds=self._wait_seconds)
 
     def _telling(self, decision: Decision, send: Send) -> Send:
         """Return a ``send`` that adds the limit headers to the response's start."""
@@ -101,13 +113,3 @@ async def _answer(scope: Scope, send: Send, status: int, body: dict[str, Any], h
 
 def _encoded(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-
-
-def _unavailable(error: StoreError) -> dict[str, Any]:
-    return {
-        "type": REDUCED_CAPACITY,
-        "title": "Limits cannot be checked",
-        "status": 503,
-        "detail": str(error),
-        "violated-policies": [],
-    }

@@ -9,13 +9,17 @@ import msgspec
 
 from opsloop.errors import InputError
 
-__all__ = ["SCOPES", "UNITS", "Amounts", "Context", "amount_of", "checked_amounts"]
+__all__ = ["PARTS", "SCOPES", "UNITS", "Amounts", "Context", "amount_of", "checked_amounts"]
 
 SCOPES: Final = ("organisation", "tenant", "key", "model", "route")
-"""What a limit can be counted by: the fields of a :class:`Context` besides the request id."""
+"""What a limit can be counted by: the fields of a :class:`Context` that name a caller or what is called."""
+
+PARTS: Final = (*SCOPES, "priority")
+"""What a limit, an override or a ceiling can choose requests by."""
 
 UNITS: Final = ("requests", "input_tokens", "output_tokens", "tokens", "cost_microusd")
 """What a limit can count."""
+_KNOWN: Final = frozenset(UNITS)
 
 Amounts = Mapping[str, int]
 """An estimate or an actual cost: units by name, such as ``{"input_tokens": 900, "output_tokens": 256}``."""
@@ -31,6 +35,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     model: str = ""
     route: str = ""
     request_id: str = ""
+    priority: str = ""
+    """The class of the request, such as ``batch``: what a ceiling chooses by. Nothing is counted by it."""
 
 
 def amount_of(unit: str, amounts: Amounts | None) -> int | None:
@@ -57,6 +63,8 @@ def checked_amounts(amounts: Mapping[str, Any], *, name: str) -> Amounts:
     {'tokens': 12}
     """
     for unit, amount in amounts.items():
+        if unit in _KNOWN and type(amount) is int and amount >= 0:
+            continue
         if unit not in UNITS:
             raise InputError(f"{name} has the unknown unit {unit!r}", fix=f"use one of {', '.join(UNITS)}")
         if not isinstance(amount, int) or isinstance(amount, bool) or amount < 0:

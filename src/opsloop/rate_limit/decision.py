@@ -56,7 +56,8 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True):
     scope: dict[str, str]
     """Whose bucket it is: scope names and values."""
     cost: int
-    remaining: int
+    remaining: int | None
+    """``None`` when the store did not answer."""
     retry_after_ns: int | None
     """Until this limit alone would say yes; ``None`` when it never will."""
     reason: str
@@ -71,14 +72,17 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
     request: Request
     status: Literal["allowed", "rejected", "never_admissible"]
-    values: tuple[int, ...]
-    """For each demand of the request the bucket's state, the quota's count or the slots held, after the decision."""
+    values: tuple[int | None, ...]
+    """For each demand of the request the bucket's state, the quota's count or the slots held, after the decision;
+    ``None`` when the store did not answer."""
     now_ns: int
     """The store's time."""
     waits: tuple[int | None, ...] = ()
     """After a no, for each demand the nanoseconds to wait: 0 where it would fit, ``None`` where it never will."""
     retry_after_ns: int | None = 0
     """The longest wait among the violated limits; ``None`` when waiting does not help."""
+    degraded: str = ""
+    """Why the store could not decide, when the limits' ``on_store_failure`` did in its place; empty otherwise."""
 
     @property
     def allowed(self) -> bool:
@@ -97,9 +101,14 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def status_code(self) -> int:
-        """The HTTP status: 200, 429, 413 for what can never be admitted, 503 when only limits for all are full."""
+        """The HTTP status: 200, 429, 413 for what can never be admitted, 503 when only limits for all are full.
+
+        503 too when nobody could be asked.
+        """
         if self.status == "allowed":
             return 200
+        if None in self.values:
+            return 503
         if self.status == "never_admissible":
             return 413
         violated = (demand for demand, wait in zip(self.request.demands, self.waits, strict=True) if wait != 0)
@@ -107,10 +116,11 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """Each limit that the request counts against with its raw numbers, in the order of the policy."""
+        """Each limit that the request was counted against with its raw numbers, in the order of the policy."""
         return tuple(
             Level(demand.limit, value, self.now_ns, demand.resets_in_ns)
             for demand, value in zip(self.request.demands, self.values, strict=True)
+            if value is not None
         )
 
     @property
@@ -123,24 +133,29 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         """Every limit that said no, in the order of the policy."""
         if self.status == "allowed":
             return ()
-        parts = zip(self.request.demands, self.levels, self.waits, strict=True)
-        return tuple(_violation(self.request.context, *part) for part in parts if part[2] != 0)
+        parts = zip(self.request.demands, self.values, self.waits, strict=True)
+        return tuple(_violation(self, *part) for part in parts if part[2] != 0)
 
     @property
     def reason(self) -> str:
         """One sentence that names every violated limit."""
         if self.status != "allowed":
             return "; ".join(violation.reason for violation in self.violated)
+        if self.degraded:
+            return f"admitted without the store: {self.degraded}"
         if not self.values:
             return "no limit applies"
         return "within " + ", ".join(demand.limit.id for demand in self.request.demands)
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """The answer to settle, renew and release. ``not_held`` changed nothing, so each of them is done once."""
+    """The answer to settle, renew and release. ``not_held`` changed nothing, so each of them is done once.
+
+    ``deferred`` is what a store outside this process could not be told; it is told again when it answers.
+    """
 
     reservation: str
-    status: Literal["settled", "renewed", "released", "not_held"]
+    status: Literal["settled", "renewed", "released", "not_held", "deferred"]
     reason: str
     request: Request | None = None
     actual: Amounts = {}
@@ -148,8 +163,13 @@ class Receipt(msgspec.Struct, frozen=True):
     """The limits that it changed, as it left them."""
 
 
-def decision_event(decision: Decision, *, service: str = "") -> Event:
-    """Return the ``limit`` event of phase ``admit`` that records a decision; the same decision has the same event."""
+def decision_event(
+    decision: Decision, *, service: str = "", shadow: Decision | None = None, waited_seconds: float = 0.0
+) -> Event:
+    """Return the ``limit`` event of phase ``admit`` that records a decision; the same decision has the same event.
+
+    ``shadow`` is what the shadow limits would have decided, ``waited_seconds`` how long the request waited for it.
+    """
     request = decision.request
     attributes: dict[str, Any] = {
         "phase": "admit",
@@ -163,15 +183,26 @@ def decision_event(decision: Decision, *, service: str = "") -> Event:
     }
     if not decision.allowed:
         attributes["reason"] = decision.reason
+    if waited_seconds:
+        attributes["waited_seconds"] = waited_seconds
+    if shadow is not None:
+        attributes["shadow"] = {
+            "allowed": shadow.allowed,
+            "violated": [violation.limit for violation in shadow.violated],
+            "limits": _states(shadow.levels),
+            "reason": shadow.reason,
+        }
+    if decision.degraded:
+        attributes["degraded"] = decision.degraded
     return _event(
         request,
         request.ts_ns,
         attributes,
         service=service,
         event_id=f"limit:admit:{request.ts_ns}:{decision.reservation}" if decision.reservation else "",
-        severity="INFO" if decision.allowed else "WARN",
+        severity="INFO" if decision.allowed and not decision.degraded else "WARN",
         status_code=None if decision.allowed else decision.status_code,
-        error_type="" if decision.allowed else "rate_limited",
+        error_type="" if decision.allowed else "store_unavailable" if None in decision.values else "rate_limited",
         message=decision.reason,
     )
 
@@ -214,17 +245,21 @@ def _event(request: Request, ts_ns: int, attributes: Mapping[str, Any], **fields
     )
 
 
-def _violation(context: Context, demand: Demand, level: Level, wait: int | None) -> Violation:
-    limit = demand.limit
+def _violation(decision: Decision, demand: Demand, value: int | None, wait: int | None) -> Violation:
+    context, limit = decision.request.context, demand.limit
     scope = {name: getattr(context, name) for name in limit.scope}
     whose = " for " + ", ".join(f"{name} {value or '(unknown)'}" for name, value in scope.items()) if scope else ""
-    remaining = level.state().remaining
-    if wait is None:
+    remaining = None
+    if value is not None:
+        remaining = Level(limit, value, decision.now_ns, demand.resets_in_ns).state().remaining
+    if remaining is None:
+        told = f"cannot be counted, {decision.degraded}"
+    elif wait is None:
         told = f"{demand.cost} {limit.unit} asked, never more than {limit.capacity} at once"
     elif limit.lever == "concurrency":
         told = f"all {limit.amount} slots are held, the next lease ends in {_seconds(wait)}"
     else:
-        then = "resets in" if limit.lever == "quota" else "admissible in"
+        then = "resets in" if limit.calendar is not None else "admissible in"
         told = f"{remaining} of {limit.spelled()} left, {demand.cost} asked, {then} {_seconds(wait)}"
     return Violation(
         limit=limit.id,

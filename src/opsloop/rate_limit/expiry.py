@@ -3,54 +3,67 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
-from typing import Final, Generic, TypeVar
+from collections.abc import Callable
+from typing import Any, Final
 
 from opsloop.clock import NANOSECONDS
 
 __all__ = ["ExpiryWheel"]
 
-Item = TypeVar("Item")
 SLOT_NS: Final = NANOSECONDS
+Forget = Callable[[Any, int], int]
+"""Takes (item, time in nanoseconds); forgets the item and returns 0, or returns when to ask again."""
 
 
-class ExpiryWheel(Generic[Item]):
+class ExpiryWheel:
     """Items under the whole second by which they have expired. Each costs one pointer.
 
-    >>> wheel = ExpiryWheel[str]()
-    >>> wheel.add("a", 1_500_000_000)
-    >>> wheel.due(1_900_000_000), wheel.due(2_000_000_000)
-    ([], ['a'])
+    >>> kept = {"a": 1}
+    >>> def forget(item, now_ns):
+    ...     del kept[item]
+    ...     return 0
+    >>> wheel = ExpiryWheel()
+    >>> wheel.add(forget, "a", 1_500_000_000)
+    >>> wheel.sweep(1_900_000_000, most=4), wheel.sweep(2_000_000_000, most=4), kept
+    (0, 1, {})
     """
 
     def __init__(self) -> None:
         """Start empty."""
         self.next_ns: int | float = math.inf
         """When the next item is due; infinity when none waits."""
-        self._slots: dict[int, list[Item]] = {}
-        self._order: list[int] = []
+        self._slots: dict[tuple[int, Forget], list[Any]] = {}
+        self._order: list[tuple[int, int, Forget]] = []
+        self._numbers = itertools.count()
 
-    def add(self, item: Item, expires_ns: int) -> None:
-        """Have ``item`` come out once ``expires_ns`` has passed, at most a second late."""
+    def add(self, forget: Forget, item: Any, expires_ns: int) -> None:
+        """Have ``forget(item, now_ns)`` called once ``expires_ns`` has passed, at most a second late."""
         slot = -(-expires_ns // SLOT_NS)
-        items = self._slots.get(slot)
+        items = self._slots.get((slot, forget))
         if items is None:
-            self._slots[slot] = items = []
-            heapq.heappush(self._order, slot)
-            self.next_ns = self._order[0] * SLOT_NS
+            self._slots[slot, forget] = items = []
+            heapq.heappush(self._order, (slot, next(self._numbers), forget))
+            self.next_ns = self._order[0][0] * SLOT_NS
         items.append(item)
 
-    def due(self, now_ns: int, *, most: int = 4) -> list[Item]:
-        """Take out at most ``most`` items whose time has passed."""
-        found: list[Item] = []
-        while self.next_ns <= now_ns and len(found) < most:
-            items = self._slots[self._order[0]]
-            while items and len(found) < most:
-                found.append(items.pop())
+    def sweep(self, now_ns: int, *, most: int) -> int:
+        """Ask at most ``most`` items whose time has passed; return how many were asked."""
+        asked = 0
+        while self.next_ns <= now_ns and asked < most:
+            slot, _, forget = self._order[0]
+            items = self._slots[slot, forget]
+            item = items.pop()
             if not items:
-                del self._slots[heapq.heappop(self._order)]
-                self.next_ns = self._order[0] * SLOT_NS if self._order else math.inf
-        return found
+                heapq.heappop(self._order)
+                del self._slots[slot, forget]
+                self.next_ns = self._order[0][0] * SLOT_NS if self._order else math.inf
+            again_ns = forget(item, now_ns)
+            if again_ns:
+                self.add(forget, item, again_ns)
+            asked += 1
+        return asked
 
     def __len__(self) -> int:
         """Return how many items wait."""

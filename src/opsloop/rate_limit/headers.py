@@ -20,6 +20,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from opsloop.clock import NANOSECONDS, parse_time, utc
+from opsloop.errors import StoreError
 from opsloop.event import Event
 from opsloop.rate_limit.decision import Decision
 from opsloop.rate_limit.limit import PERIOD_SECONDS, Limit, LimitState
@@ -31,6 +32,7 @@ __all__ = [
     "parse_retry_after",
     "parse_upstream",
     "problem",
+    "unavailable",
     "upstream_events",
 ]
 
@@ -95,12 +97,25 @@ def problem(decision: Decision) -> dict[str, Any]:
         413: ("The request is larger than a limit allows", "about:blank"),
         503: ("The service is at its capacity", REDUCED_CAPACITY),
     }.get(decision.status_code, ("A limit is exceeded", QUOTA_EXCEEDED))
+    if None in decision.values:
+        title = "Limits cannot be checked"
     return {
         "type": kind,
         "title": title,
         "status": decision.status_code,
         "detail": decision.reason,
         "violated-policies": [violation.limit for violation in decision.violated],
+    }
+
+
+def unavailable(error: StoreError) -> dict[str, Any]:
+    """Return the problem details of a 503 because the limits cannot be looked up."""
+    return {
+        "type": REDUCED_CAPACITY,
+        "title": "Limits cannot be checked",
+        "status": 503,
+        "detail": str(error),
+        "violated-policies": [],
     }
 
 
@@ -174,7 +189,8 @@ def _ietf(told: list[Told], decision: Decision) -> list[tuple[str, str]]:
     policies, states = [], []
     for limit, state in told:
         unit = "concurrent-requests" if limit.lever == "concurrency" else limit.unit.replace("_", "-")
-        window = f";w={CALENDAR_SECONDS[limit.per]}" if limit.per else ""
+        periods = 1 if limit.window is None else limit.window.count
+        window = f";w={CALENDAR_SECONDS[limit.per] * periods}" if limit.per else ""
         named = f';qu="{unit}"' if unit in {"requests", "concurrent-requests"} else f';qu="opsloop-{unit}"'
         policies.append(f'"{limit.id}";q={limit.amount}{window}{named}')
         wait_ns = waits.get(limit.id)

@@ -35,8 +35,9 @@ class Heartbeat:
 
     def stop(self, reservation: str) -> None:
         """Renew it no more."""
-        with self._wake:
-            self._every.pop(reservation, None)
+        if reservation in self._every:  # most reservations never had a heartbeat, and waking nobody needs no lock
+            with self._wake:
+                self._every.pop(reservation, None)
 
     def beat(self) -> int:
         """Renew everything once, now; return how many were renewed."""

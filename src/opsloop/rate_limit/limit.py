@@ -8,14 +8,14 @@ from typing import Any, Final, Literal
 import msgspec
 
 from opsloop.clock import NANOSECONDS
-from opsloop.rate_limit import gcra, quota
+from opsloop.rate_limit import gcra, quota, rolling
 from opsloop.rate_limit.context import Context
 
 __all__ = ["PERIOD_SECONDS", "Key", "Level", "Lever", "Limit", "LimitState"]
 
 Lever = Literal["rate", "quota", "concurrency"]
 Key = tuple[Any, ...]
-"""Where a limit's state lies: (root, scope values) for rates and slots, (root, scope values, period start) for quotas.
+"""Where a limit's state lies: (root, scope values), and for calendar quotas (root, scope values, period start).
 
 A tuple and not a joined text, so that no tenant can name itself into another one's bucket.
 """
@@ -34,24 +34,47 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     scope: tuple[str, ...]
     when: tuple[tuple[str, str], ...]
     root: str
-    """The first part of its keys. It holds a rate's numbers, whose state means nothing under another rate."""
+    """The first part of its keys. It holds all that a state has no meaning without: unit, scope, period, rate."""
     read: Callable[[Context], Any]
     """The scope's values of a context."""
     bucket: gcra.Rate | None = None
     calendar: quota.Calendar | None = None
+    window: rolling.Window | None = None
     lease_ns: int = 0
 
+    on_store_failure: Literal["open", "closed", "local"] = "closed"
+    """What stands in for the count when the store does not answer."""
     settles: bool = False
     """Whether there is something to settle or release later: an amount known afterwards only, or a slot."""
+    cases: tuple[tuple[tuple[tuple[str, str], ...], Limit], ...] = ()
+    """What stands in for it: (context parts and values, limit), the first that fits. An override has another amount, a
+    ceiling the same state and a smaller amount."""
 
     def applies(self, context: Context) -> bool:
         """Tell whether a request is counted at all."""
         return all(getattr(context, name) == value for name, value in self.when)
 
+    def case(self, context: Context) -> Limit:
+        """Return the limit that stands in for this one where a request fits one of its cases, else itself."""
+        for parts, other in self.cases:
+            if all(getattr(context, name) == value for name, value in parts):
+                return other.case(context) if other.cases else other
+        return self
+
+    def leased(self, lease_ns: int) -> Limit:
+        """Return this limit with leases of another length, in its cases too."""
+        cases = tuple((parts, other.leased(lease_ns)) for parts, other in self.cases)
+        return msgspec.structs.replace(self, lease_ns=lease_ns if self.lease_ns else 0, cases=cases)
+
     @property
     def capacity(self) -> int:
         """The most units that can be had at once."""
         return self.amount if self.bucket is None else self.bucket.capacity // self.bucket.weight
+
+    @property
+    def counted(self) -> bool:
+        """Whether its state is one number."""
+        return self.bucket is not None or self.calendar is not None
 
     @property
     def shared(self) -> bool:
@@ -69,6 +92,8 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
         """
         if self.lever == "concurrency":
             return f"{self.amount} at once"
+        if self.window is not None:
+            return f"{self.amount} {self.unit} in the last {self.window.count} {self.per}s"
         return f"{self.amount} {self.unit} per {self.per}"
 
 

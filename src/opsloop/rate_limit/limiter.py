@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import itertools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from opsloop.clock import NANOSECONDS, Clock, Ids, SystemClock, SystemIds
-from opsloop.errors import OpsloopError
+from opsloop.errors import OpsloopError, StoreError
 from opsloop.event import Event
-from opsloop.rate_limit.context import Amounts, Context, checked_amounts
+from opsloop.rate_limit.context import UNITS, Amounts, Context, checked_amounts
 from opsloop.rate_limit.decision import Decision, Receipt, Request, decision_event, receipt_event
 from opsloop.rate_limit.heartbeat import Heartbeat
 from opsloop.rate_limit.memory import MemoryStore, Store
+from opsloop.rate_limit.plan import Caller, Plan
 from opsloop.rate_limit.policy import Policy
+from opsloop.rate_limit.remote import RemoteStore
+from opsloop.rate_limit.shadow import shadow_id, shadow_request
 from opsloop.stream import Sink
 
 __all__ = ["Limiter", "RateLimitedError", "Slot"]
@@ -64,15 +68,30 @@ class Limiter:
         service: str = "",
     ) -> None:
         """Decide by ``policy`` over ``store``, in memory unless given."""
-        self.policy = policy
         self.events_lost = 0
-        self.heartbeat = Heartbeat(lambda reservation: self.renew(reservation).status == "renewed")
+        self.listeners: list[Callable[[], None]] = []
+        """Called after every settlement, release and reload: whoever waits for room may try."""
+        self.heartbeat = Heartbeat(lambda reservation: self.renew(reservation).status != "not_held")
+        self._plan = Plan(policy)
         self._clock = SystemClock() if clock is None else clock
+        self._now_ns = self._clock.now_ns
         self._store = MemoryStore(clock=self._clock) if store is None else store
+        self._remote = self._store if isinstance(self._store, RemoteStore) else None
+        if self._remote is not None:
+            self._remote.check(policy)
         self._sink = sink
         self._service = service
         self._prefix = (ids or SystemIds()).request_id().removeprefix("req-")
         self._numbers = itertools.count(1)
+
+    @property
+    def policy(self) -> Policy:
+        """What is decided by; a new one applies from the next call on."""
+        return self._plan.policy
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        self._plan = Plan(policy)
 
     def admit(self, context: Context, estimate: Amounts | None = None, *, reservation: str = "") -> Decision:
         """Check and reserve in one step: on all limits or on none.
@@ -81,32 +100,94 @@ class Limiter:
         may repeat itself names its ``reservation`` and gets the same answer for an hour. Raises
         :class:`opsloop.errors.InputError` for an estimate that counts in no known unit.
         """
-        request = self._request(context, estimate, reservation)
-        decision = self._store.admit(request)
-        if self._sink is not None:
-            self._record(decision_event(decision, service=self._service))
+        decision, shadow = self.attempt(context, estimate, reservation=reservation)
+        self.record(decision, shadow=shadow)
         return decision
+
+    def attempt(
+        self, context: Context, estimate: Amounts | None = None, *, reservation: str = ""
+    ) -> tuple[Decision, Decision | None]:
+        """As :meth:`admit` without an event; with what the shadow limits would have said, had they been asked."""
+        plan = self._plan
+        request = self._asked(plan, context, estimate, reservation)
+        decision = self._store.admit(request)
+        shadow = shadow_request(plan.policy, request) if plan.policy.shadow and decision.allowed else None
+        if shadow is None:
+            return decision, None
+        try:
+            return decision, self._store.admit(shadow)
+        except StoreError:
+            return decision, None
+
+    async def attempt_async(
+        self, context: Context, estimate: Amounts | None = None, *, reservation: str = ""
+    ) -> tuple[Decision, Decision | None]:
+        """As :meth:`attempt`. In memory nothing is awaited."""
+        if self._remote is None:
+            return self.attempt(context, estimate, reservation=reservation)
+        plan = self._plan
+        request = self._asked(plan, context, estimate, reservation)
+        decision = await self._remote.admit_async(request)
+        shadow = shadow_request(plan.policy, request) if plan.policy.shadow and decision.allowed else None
+        if shadow is None:
+            return decision, None
+        try:
+            return decision, await self._remote.admit_async(shadow)
+        except StoreError:
+            return decision, None
+        except BaseException:  # cancelled meanwhile: what was admitted is given back before that goes on
+            await self._remote.settle_async(decision.reservation, dict.fromkeys(UNITS, 0))
+            raise
+
+    def record(self, decision: Decision, *, shadow: Decision | None = None, waited_seconds: float = 0.0) -> None:
+        """Hand the event of a decision to the sink, if there is one."""
+        if self._sink is not None:
+            event = decision_event(decision, service=self._service, shadow=shadow, waited_seconds=waited_seconds)
+            self._record(event)
+
+    def reload(self, policy: Policy) -> None:
+        """Decide by another policy from the next request on; requests that run are settled by their own.
+
+        Whatever has the same id, unit, scope and period keeps its counts and slots under the new amount. A rate that
+        changed takes over what is owed, in units, where the store is in memory (:mod:`opsloop.rate_limit.inherit`);
+        elsewhere it begins with a full bucket.
+        """
+        if self._remote is not None:
+            self._remote.check(policy)
+        before, self.policy = self.policy, policy
+        if isinstance(self._store, MemoryStore):
+            self._store.inherit(before, policy)
+        self._tell()
 
     def peek(self, context: Context, estimate: Amounts | None = None) -> Decision:
         """Return the decision that :meth:`admit` would make now, and reserve nothing."""
-        return self._store.peek(self._request(context, estimate, ""))
+        return self._store.peek(self._asked(self._plan, context, estimate, ""))
 
     def settle(self, reservation: str, actual: Amounts) -> Receipt:
         """Replace the estimate by what the request really cost, and give its slots back; only the first time counts."""
         receipt = self._store.settle(reservation, checked_amounts(actual, name="actual"))
-        self.heartbeat.stop(reservation)
-        if self._sink is not None and receipt.status == "settled":
-            self._record(receipt_event(receipt, self._clock.now_ns(), service=self._service))
-        return receipt
+        self._follow(lambda: self._store.settle(shadow_id(reservation), actual))
+        return self._settled(receipt)
 
     def renew(self, reservation: str) -> Receipt:
         """Prolong the slots of a request that is still running."""
+        self._follow(lambda: self._store.renew(shadow_id(reservation)))
         return self._store.renew(reservation)
 
     def release(self, reservation: str) -> Receipt:
         """Give the slots of a request back and let its estimate stand."""
         self.heartbeat.stop(reservation)
-        return self._store.release(reservation)
+        self._follow(lambda: self._store.release(shadow_id(reservation)))
+        receipt = self._store.release(reservation)
+        self._tell()
+        return receipt
+
+    def keep_alive(self, decision: Decision) -> None:
+        """Renew the slots of a running request every third of a lease, until it is settled or released."""
+        limits = (*(demand.limit for demand in decision.request.demands), *self.policy.shadow)
+        leases = [limit.lease_ns for limit in limits if limit.lease_ns]
+        if leases and decision.reservation:
+            self.heartbeat.start(decision.reservation, every_seconds=min(leases) / 3 / NANOSECONDS)
 
     def slot(self, context: Context, estimate: Amounts | None = None) -> Slot:
         """Return a context manager, for ``with`` and ``async with``, that admits, keeps the slot alive and releases."""
@@ -147,31 +228,86 @@ class Limiter:
     async def admit_async(
         self, context: Context, estimate: Amounts | None = None, *, reservation: str = ""
     ) -> Decision:
-        """As :meth:`admit`. In memory nothing is awaited, so a cancellation cannot fall between yes and its answer."""
-        return self.admit(context, estimate, reservation=reservation)
+        """As :meth:`admit`. In memory nothing is awaited, so a cancellation cannot fall between yes and its answer.
+
+        A remote store is awaited, and takes back what was admitted for a caller that was cancelled meanwhile.
+        """
+        decision, shadow = await self.attempt_async(context, estimate, reservation=reservation)
+        self.record(decision, shadow=shadow)
+        return decision
+
+    async def peek_async(self, context: Context, estimate: Amounts | None = None) -> Decision:
+        """As :meth:`peek`."""
+        if self._remote is None:
+            return self.peek(context, estimate)
+        return await self._remote.peek_async(self._asked(self._plan, context, estimate, ""))
 
     async def settle_async(self, reservation: str, actual: Amounts) -> Receipt:
         """As :meth:`settle`."""
-        return self.settle(reservation, actual)
+        if self._remote is None:
+            return self.settle(reservation, actual)
+        self.heartbeat.stop(reservation)
+        receipt = await self._remote.settle_async(reservation, checked_amounts(actual, name="actual"))
+        await self._follow_async(self._remote.settle_async, shadow_id(reservation), actual)
+        return self._settled(receipt)
 
     async def renew_async(self, reservation: str) -> Receipt:
         """As :meth:`renew`."""
-        return self.renew(reservation)
+        if self._remote is None:
+            return self.renew(reservation)
+        await self._follow_async(self._remote.renew_async, shadow_id(reservation))
+        return await self._remote.renew_async(reservation)
 
     async def release_async(self, reservation: str) -> Receipt:
         """As :meth:`release`."""
-        return self.release(reservation)
+        if self._remote is None:
+            return self.release(reservation)
+        self.heartbeat.stop(reservation)
+        receipt = await self._remote.release_async(reservation)
+        await self._follow_async(self._remote.release_async, shadow_id(reservation))
+        self._tell()
+        return receipt
 
-    def _request(self, context: Context, estimate: Amounts | None, reservation: str) -> Request:
+    def _tell(self) -> None:
+        """Tell whoever listens that there may be room."""
+        for listener in self.listeners:
+            listener()
+
+    def _follow(self, step: Callable[[], Receipt]) -> None:
+        """Let the shadow limits follow a step, if there are any; they never fail it."""
+        if self.policy.shadow:
+            with contextlib.suppress(StoreError):
+                step()
+
+    async def _follow_async(self, step: Callable[..., Awaitable[Receipt]], *arguments: Any) -> None:
+        if self.policy.shadow:
+            with contextlib.suppress(StoreError):
+                await step(*arguments)
+
+    def _asked(self, plan: Plan, context: Context, estimate: Amounts | None, reservation: str) -> Request:
+        caller = plan.caller(plan.read(context))
+        if estimate or reservation or not caller.plain or plan.policy.shadow:
+            return self._request(plan, caller, context, estimate, reservation)
+        return Request(context, NO_AMOUNTS, caller.demands, self._now_ns())
+
+    def _request(
+        self, plan: Plan, caller: Caller, context: Context, estimate: Amounts | None, reservation: str
+    ) -> Request:
         amounts = checked_amounts(estimate, name="estimate") if estimate else NO_AMOUNTS
-        ts_ns = self._clock.now_ns()
-        demands = self.policy.demands(context, amounts, ts_ns)
+        ts_ns = self._now_ns()
+        demands = caller.costed(amounts, ts_ns)
         if reservation:
             return Request(context, amounts, demands, ts_ns, reservation, remember=True)
-        for demand in demands:
-            if demand.limit.settles:  # a rate of requests has nothing to settle
-                return Request(context, amounts, demands, ts_ns, f"{self._prefix}-{next(self._numbers)}")
+        if caller.settles or any(limit.settles for limit in plan.policy.shadow):
+            return Request(context, amounts, demands, ts_ns, f"{self._prefix}-{next(self._numbers)}")
         return Request(context, amounts, demands, ts_ns)
+
+    def _settled(self, receipt: Receipt) -> Receipt:
+        self.heartbeat.stop(receipt.reservation)
+        self._tell()
+        if self._sink is not None and receipt.status == "settled":
+            self._record(receipt_event(receipt, self._clock.now_ns(), service=self._service))
+        return receipt
 
     def _record(self, event: Event) -> None:
         try:
@@ -197,13 +333,14 @@ class Slot:
 
     def __enter__(self) -> Decision:
         """Admit, or raise."""
-        decision = self._limiter.admit(self._context, self._estimate)
+        return self.hold(self._limiter.admit(self._context, self._estimate))
+
+    def hold(self, decision: Decision) -> Decision:
+        """Keep what was decided until the block is left; raise :class:`RateLimitedError` for a no."""
         if not decision.allowed:
             raise RateLimitedError(decision)
         self._decision = decision
-        leases = [demand.limit.lease_ns for demand in decision.request.demands if demand.limit.lease_ns]
-        if leases:
-            self._limiter.heartbeat.start(decision.reservation, every_seconds=min(leases) / 3 / NANOSECONDS)
+        self._limiter.keep_alive(decision)
         return decision
 
     def __exit__(
@@ -214,11 +351,12 @@ class Slot:
             self._limiter.release(self._decision.reservation)
 
     async def __aenter__(self) -> Decision:
-        """Admit, or raise; nothing is awaited in between."""
-        return self.__enter__()
+        """Admit, or raise; nothing is awaited after the answer."""
+        return self.hold(await self._limiter.admit_async(self._context, self._estimate))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Release; nothing is awaited, so a second cancellation cannot stop it."""
-        self.__exit__(kind, error, trace)
+        """Release. It is under way before anything is awaited, so a second cancellation cannot stop it."""
+        if self._decision is not None and self._decision.reservation:
+            await self._limiter.release_async(self._decision.reservation)

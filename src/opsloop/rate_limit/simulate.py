@@ -29,6 +29,7 @@ from opsloop.rate_limit.policy import Policy
 __all__ = ["Arrival", "LimitOutcome", "Rejection", "Report", "TenantOutcome", "arrivals", "simulate"]
 
 MOST_REJECTIONS: Final = 50
+Outcome = tuple["Arrival", Decision, Decision | None]
 
 
 class Arrival(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +46,7 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LimitOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What one limit would have done."""
+    """What one limit would have done; a shadow limit's rejections are among no others."""
 
     limit: str
     decisions: int
@@ -135,18 +136,16 @@ def simulate(policy: Policy, events: Iterable[Event]) -> Report:
     traffic = arrivals(events)
     clock = ManualClock(traffic[0].ts_ns if traffic else 0)
     # Whoever ran so long was alive: in a replay a slot ends with its request and not with its lease.
-    limits = tuple(
-        msgspec.structs.replace(limit, lease_ns=HOLD_NS) if limit.lease_ns else limit for limit in policy.limits
-    )
-    limiter = Limiter(Policy(limits), clock=clock, ids=SeededIds())
+    parts = (tuple(limit.leased(HOLD_NS) for limit in part) for part in (policy.limits, policy.shadow))
+    limiter = Limiter(Policy(*parts), clock=clock, ids=SeededIds())
     ends: list[tuple[int, int, str, Amounts]] = []
-    outcomes: list[tuple[Arrival, Decision]] = []
+    outcomes: list[Outcome] = []
     for number, arrival in enumerate(traffic):
         while ends and ends[0][0] <= arrival.ts_ns:
             _end(limiter, clock, heapq.heappop(ends))
         clock.advance(ns=arrival.ts_ns - clock.now_ns())
-        decision = limiter.admit(arrival.context, arrival.estimate)
-        outcomes.append((arrival, decision))
+        decision, shadow = limiter.attempt(arrival.context, arrival.estimate)
+        outcomes.append((arrival, decision, shadow))
         if decision.reservation:
             _plan(ends, arrival, number, decision.reservation)
     return _report(policy, outcomes)
@@ -167,32 +166,35 @@ def _end(limiter: Limiter, clock: ManualClock, planned: tuple[int, int, str, Amo
     limiter.settle(reservation, actual)
 
 
-def _report(policy: Policy, outcomes: list[tuple[Arrival, Decision]]) -> Report:
+def _report(policy: Policy, outcomes: list[Outcome]) -> Report:
     decided: Counter[str] = Counter()
     rejected: Counter[str] = Counter()
     fullest: dict[str, float] = defaultdict(float)
     tenants: Counter[str] = Counter()
     violated: dict[str, Counter[str]] = defaultdict(Counter)
     refusals: Counter[str] = Counter()
-    for arrival, decision in outcomes:
+    for arrival, decision, shadow in outcomes:
         tenants[arrival.context.tenant] += 1
-        for name, state in decision.limits.items():
-            decided[name] += 1
-            fullest[name] = max(fullest[name], state.used_ratio)
+        for one in (decision,) if shadow is None else (decision, shadow):
+            for name, state in one.limits.items():
+                decided[name] += 1
+                fullest[name] = max(fullest[name], state.used_ratio)
+        if shadow is not None:
+            rejected.update(violation.limit for violation in shadow.violated)
         if not decision.allowed:
             refusals[arrival.context.tenant] += 1
             names = [violation.limit for violation in decision.violated]
             rejected.update(names)
             violated[arrival.context.tenant].update(names)
-    refused = [(arrival, decision) for arrival, decision in outcomes if not decision.allowed]
+    refused = [(arrival, decision) for arrival, decision, _ in outcomes if not decision.allowed]
     return Report(
         decisions=len(outcomes),
         allowed=len(outcomes) - len(refused),
         rejected=len(refused),
         never_admissible=sum(decision.status == "never_admissible" for _, decision in refused),
         newly_rejected=sum(arrival.was_allowed for arrival, _ in refused),
-        newly_allowed=sum(decision.allowed and not arrival.was_allowed for arrival, decision in outcomes),
-        unknown_duration=sum(arrival.ends_ns is None for arrival, _ in outcomes),
+        newly_allowed=sum(decision.allowed and not arrival.was_allowed for arrival, decision, _ in outcomes),
+        unknown_duration=sum(arrival.ends_ns is None for arrival, _, _ in outcomes),
         limits=tuple(
             LimitOutcome(
                 limit=limit.id,
@@ -200,7 +202,7 @@ def _report(policy: Policy, outcomes: list[tuple[Arrival, Decision]]) -> Report:
                 rejected=rejected[limit.id],
                 used_ratio_max=fullest[limit.id],
             )
-            for limit in policy.limits
+            for limit in (*policy.limits, *policy.shadow)
         ),
         tenants=tuple(
             TenantOutcome(

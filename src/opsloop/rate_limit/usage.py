@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 import msgspec
 
 from opsloop.event import Event
 
-__all__ = ["Interval", "LimitUsage", "Refusal", "TenantCount", "Usage", "usage"]
+__all__ = ["Interval", "LimitUsage", "Refusal", "TenantCount", "Usage", "bounds", "refusal_of", "usage"]
 
 TOP_TENANTS: Final = 5
 RECENT: Final = 20
@@ -24,7 +24,7 @@ class TenantCount(msgspec.Struct, frozen=True):
 
 
 class LimitUsage(msgspec.Struct, frozen=True, kw_only=True):
-    """One limit in the window."""
+    """One limit in the window. A shadow limit's rejections are those that it would have made."""
 
     limit: str
     decisions: int
@@ -79,14 +79,24 @@ def usage(events: Iterable[Event], *, start_ns: int, end_ns: int, intervals: int
     inside = [event for event in events if event.event == "limit" and start_ns < event.ts_ns <= end_ns]
     inside.sort(key=lambda event: event.ts_ns)
     admits = [event for event in inside if event.attributes.get("phase") != "settle"]
-    refused = [event for event in admits if not event.attributes.get("allowed")]
+    refused = [event for event in admits if event.attributes.get("allowed") is not True]
     return Usage(
         decisions=len(admits),
         rejected=len(refused),
         limits=_by_limit(inside),
         series=_series(admits, start_ns, end_ns, intervals),
-        recent=tuple(_refusal(event) for event in reversed(refused[-RECENT:])),
+        recent=tuple(refusal_of(event) for event in reversed(refused[-RECENT:])),
     )
+
+
+def bounds(start_ns: int, end_ns: int, intervals: int) -> tuple[tuple[int, int], ...]:
+    """Return (start, end] of each of at most ``intervals`` equal parts of a window.
+
+    >>> bounds(0, 10, 3)
+    ((0, 4), (4, 8), (8, 10))
+    """
+    width = -(-(end_ns - start_ns) // intervals)
+    return tuple((start, min(end_ns, start + width)) for start in range(start_ns, end_ns, width))
 
 
 def _by_limit(events: list[Event]) -> tuple[LimitUsage, ...]:
@@ -94,16 +104,17 @@ def _by_limit(events: list[Event]) -> tuple[LimitUsage, ...]:
     rejected: dict[str, Counter[str]] = defaultdict(Counter)
     ratios: dict[str, list[float]] = defaultdict(list)
     for event in events:
-        states = event.attributes.get("limits")
-        known = states if isinstance(states, dict) else {}
-        for name, state in known.items():
-            ratio = state.get("used_ratio") if isinstance(state, dict) else None
-            if isinstance(ratio, int | float):
-                ratios[name].append(ratio)
-        if event.attributes.get("phase") != "settle":
-            decisions.update(known.keys())
-            for name in _violated(event):
-                rejected[name][event.tenant] += 1
+        for part in _parts(event):
+            states = part.get("limits")
+            known = states if isinstance(states, dict) else {}
+            for name, state in known.items():
+                ratio = state.get("used_ratio") if isinstance(state, dict) else None
+                if isinstance(ratio, int | float) and not isinstance(ratio, bool):
+                    ratios[name].append(float(ratio))
+            if event.attributes.get("phase") != "settle":
+                decisions.update(known.keys())
+                for name in _violated(part):
+                    rejected[name][event.tenant] += 1
     return tuple(
         LimitUsage(
             limit=name,
@@ -121,22 +132,16 @@ def _by_limit(events: list[Event]) -> tuple[LimitUsage, ...]:
 
 
 def _series(events: list[Event], start_ns: int, end_ns: int, intervals: int) -> tuple[Interval, ...]:
+    edges = bounds(start_ns, end_ns, intervals)
     width = -(-(end_ns - start_ns) // intervals)
     counts: Counter[tuple[int, bool]] = Counter(
-        (-(-(event.ts_ns - start_ns) // width) - 1, bool(event.attributes.get("allowed"))) for event in events
+        ((event.ts_ns - start_ns - 1) // width, event.attributes.get("allowed") is True) for event in events
     )
-    return tuple(
-        Interval(
-            start_ns + number * width,
-            min(end_ns, start_ns + (number + 1) * width),
-            counts[number, True],
-            counts[number, False],
-        )
-        for number in range(-(-(end_ns - start_ns) // width))
-    )
+    return tuple(Interval(*edge, counts[number, True], counts[number, False]) for number, edge in enumerate(edges))
 
 
-def _refusal(event: Event) -> Refusal:
+def refusal_of(event: Event) -> Refusal:
+    """Return what a rejecting ``limit`` event tells."""
     attributes = event.attributes
     return Refusal(
         ts_ns=event.ts_ns,
@@ -144,12 +149,22 @@ def _refusal(event: Event) -> Refusal:
         tenant=event.tenant,
         route=event.route,
         model=event.model,
-        violated=_violated(event),
-        retry_after_seconds=attributes.get("retry_after_seconds"),
-        reason=attributes.get("reason") or event.message,
+        violated=_violated(attributes),
+        retry_after_seconds=_number(attributes.get("retry_after_seconds")),
+        reason=str(attributes.get("reason") or event.message),
     )
 
 
-def _violated(event: Event) -> tuple[str, ...]:
-    names = event.attributes.get("violated")
+def _parts(event: Event) -> tuple[Mapping[str, Any], ...]:
+    """Return the attributes of a decision, and what the shadow limits said."""
+    shadow = event.attributes.get("shadow")
+    return (event.attributes, shadow) if isinstance(shadow, dict) else (event.attributes,)
+
+
+def _violated(part: Mapping[str, Any]) -> tuple[str, ...]:
+    names = part.get("violated")
     return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,0 +1,164 @@
+"""Every operation on Redis as steps: a generator that yields script calls and is sent their replies.
+
+Nothing here waits, so one text serves a thread and an event loop; see :mod:`opsloop.rate_limit.redis_client` for the
+two drivers. A driver that cannot get a reply throws a :class:`StoreError` into the steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from typing import Final, TypeAlias, TypeVar
+
+import msgspec
+
+from opsloop.clock import Clock
+from opsloop.errors import StoreError
+from opsloop.rate_limit.context import Amounts
+from opsloop.rate_limit.decision import Decision, Receipt, Request
+from opsloop.rate_limit.redis_keys import Keys
+from opsloop.rate_limit.redis_plan import Kept, Plan, finding
+from opsloop.rate_limit.redis_script import Answer, Closed, Script, read
+
+__all__ = ["Core", "Steps"]
+
+T = TypeVar("T")
+Steps: TypeAlias = Generator[Script, bytes, T]
+REMEMBERED: Final = 65_536
+"""Reservations of this process that are settled without asking Redis first what they were."""
+TRIES: Final = 3
+"""Times that a quota's period may turn out to be over before the answer is heard."""
+GONE: Final = "settled before, expired, or never admitted"
+
+
+class Core:
+    """The operations of a store, as steps. ``clock`` is for tests: the time that the scripts are handed."""
+
+    def __init__(self, keys: Keys, *, clock: Clock | None = None) -> None:
+        """Name keys by ``keys``; without a clock the server's own time counts."""
+        self.keys = keys
+        self._clock = clock
+        self._open: dict[str, Plan] = {}
+
+    def admit(self, request: Request) -> Steps[Decision]:
+        """Decide and write, in one call; see :func:`opsloop.rate_limit.admit.decide`."""
+        decision = yield from self._decide(request, write=True)
+        return decision
+
+    def peek(self, request: Request) -> Steps[Decision]:
+        """Decide and write nothing."""
+        decision = yield from self._decide(request, write=False)
+        return decision
+
+    def settle(self, reservation: str, actual: Amounts) -> Steps[Receipt]:
+        """See :func:`opsloop.rate_limit.admit.settle`."""
+        plan = yield from self._plan(reservation)
+        if plan is None:
+            return Receipt(reservation, "not_held", GONE)
+        script, changed = plan.closing("settle", self.keys, now_us=self._now_us(), actual=actual)
+        reply = yield script
+        self._forget(reservation)
+        if reply[:1] != b"D":
+            return Receipt(reservation, "not_held", GONE)
+        levels = plan.levels(changed, read(reply, Closed))
+        corrected = ", ".join(level.limit.id for level in levels)
+        reason = f"corrected {corrected}" if levels else "the estimate was right"
+        if not plan.request.demands:
+            reason = "no limit applies"
+        request = msgspec.structs.replace(plan.request, reservation=reservation)
+        return Receipt(reservation, "settled", reason, request, dict(actual), levels)
+
+    def renew(self, reservation: str) -> Steps[Receipt]:
+        """See :func:`opsloop.rate_limit.admit.renew`."""
+        plan = yield from self._plan(reservation)
+        if plan is None:
+            return Receipt(reservation, "not_held", GONE)
+        reply = yield plan.closing("renew", self.keys, now_us=self._now_us())[0]
+        leased = [demand.limit.id for demand in plan.request.demands if demand.limit.lease_ns]
+        if reply[:1] == b"D":
+            return Receipt(reservation, "renewed", f"{len(leased)} slots renewed")
+        if reply[:1] == b"L":
+            return Receipt(reservation, "not_held", f"the lease on {leased[int(reply[1:]) - 1]} ran out")
+        if reply[:1] == b"H":
+            return Receipt(reservation, "not_held", f"{leased[int(reply[1:]) - 1]} was held for the longest time")
+        self._forget(reservation)
+        return Receipt(reservation, "not_held", GONE)
+
+    def release(self, reservation: str) -> Steps[Receipt]:
+        """See :func:`opsloop.rate_limit.admit.release`."""
+        plan = yield from self._plan(reservation)
+        if plan is None:
+            return Receipt(reservation, "not_held", GONE)
+        reply = yield plan.closing("release", self.keys, now_us=self._now_us())[0]
+        if reply[:1] != b"D" or all(demand.limit.lease_ns for demand in plan.request.demands):
+            self._forget(reservation)
+        if reply[:1] != b"D":
+            return Receipt(reservation, "not_held", GONE)
+        request = msgspec.structs.replace(plan.request, reservation=reservation)
+        return Receipt(reservation, "released", f"{read(reply, Closed).done} slots given back", request)
+
+    def undo(self, request: Request) -> Steps[Receipt]:
+        """Take an admission back whose answer was never heard, should it have come true."""
+        name = self.keys.qualified(request.reservation, Plan.of(request, self.keys).tag)
+        nothing = {demand.limit.unit: 0 for demand in request.demands}
+        return self.settle(name, nothing)
+
+    def change(self, request: Request) -> Steps[None]:
+        """Add the request's costs to its buckets without asking; a cost below zero gives back."""
+        demands = tuple(msgspec.structs.replace(demand, cost=-demand.cost) for demand in request.demands)
+        plan = Plan.of(msgspec.structs.replace(request, demands=demands, reservation=""), self.keys)
+        yield plan.undoing(self.keys, now_us=self._now_us())
+
+    def _decide(self, request: Request, *, write: bool) -> Steps[Decision]:
+        if not request.demands and not (write and request.reservation):
+            return Decision(request, "allowed", (), request.ts_ns)
+        for _ in range(TRIES):
+            plan = Plan.of(request, self.keys)
+            reply = yield plan.admission(self.keys, now_us=self._now_us(), write=write)
+            status = chr(reply[0])
+            if status == "K":
+                kept = Kept.read(reply[1:])
+                return self._held(Plan.of(kept.request, self.keys), kept.answer)
+            answer = read(reply, Answer)
+            if status == "A":
+                return self._held(plan, answer) if write else plan.decision("A", answer)
+            if status == "R":
+                return plan.decision("R", answer)
+            request = plan.at_time(answer.now_us)
+        raise StoreError("the server's clock does not stand in one period", fix="check the clocks of the Redis servers")
+
+    def _held(self, plan: Plan, answer: Answer) -> Decision:
+        decision = plan.decision("A", answer)
+        name = plan.request.reservation
+        if not name:
+            return decision
+        qualified = self.keys.qualified(name, plan.tag)
+        self._remember({name, qualified}, plan)
+        if qualified == name:
+            return decision
+        request = msgspec.structs.replace(plan.request, reservation=qualified)
+        return msgspec.structs.replace(decision, request=request)
+
+    def _plan(self, reservation: str) -> Steps[Plan | None]:
+        """Return what a reservation holds: from memory where this process made it, from Redis where another did."""
+        plan = self._open.get(reservation)
+        if plan is None:
+            name, tag = self.keys.located(reservation)
+            reply = yield finding(name, tag, self.keys, now_us=self._now_us())
+            if reply[:1] == b"F":
+                plan = Plan.of(Kept.read(reply[1:]).request, self.keys)
+                self._remember({reservation}, plan)
+        return plan
+
+    def _remember(self, names: Iterable[str], plan: Plan) -> None:
+        for name in names:
+            self._open[name] = plan
+            if len(self._open) > REMEMBERED:
+                self._open.pop(next(iter(self._open), ""), None)
+
+    def _forget(self, reservation: str) -> None:
+        plan = self._open.pop(reservation, None)
+        if plan is not None:
+            self._open.pop(plan.request.reservation, None)
+
+    def _now_us(self) -> int:
+        return 0 if self._clock is None else self._clock.now_ns() // 1000

@@ -1,0 +1,338 @@
+"""A request as the scripts see it: its limits by kind, their numbers, and where they lie."""
+
+from __future__ import annotations
+
+import operator
+import struct
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, Literal, cast
+
+import msgspec
+
+from opsloop.rate_limit.admit import HOLD_NS, LATE_SETTLE_NS
+from opsloop.rate_limit.context import Amounts, Context, amount_of
+from opsloop.rate_limit.decision import Decision, Demand, Request
+from opsloop.rate_limit.gcra import Rate
+from opsloop.rate_limit.limit import Level, Lever, Limit
+from opsloop.rate_limit.redis_keys import EVERYTHING, Keys
+from opsloop.rate_limit.redis_script import Answer, Closed, Script
+from opsloop.rate_limit.ticks import EXACT, Ticks, ticks
+
+__all__ = ["Kept", "Plan", "Verb", "finding"]
+
+Verb = Literal["settle", "renew", "release", "undo"]
+MICROSECOND_NS: Final = 1000
+HEADER: Final = struct.Struct("<BdI")
+ORDER: Final[dict[Lever, int]] = {"rate": 0, "quota": 1, "concurrency": 2}
+LAYOUTS: Final = 1024
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class _Limit(msgspec.Struct, frozen=True, array_like=True):
+    """A limit as a reservation remembers it, so that another process with another policy can settle it."""
+
+    id: str
+    lever: Lever
+    amount: int
+    unit: str
+    per: str
+    scope: tuple[str, ...]
+    root: str
+    lease_ns: int
+    gain: int
+    weight: int
+    burst: int
+    """0 where there is no bucket."""
+
+    @classmethod
+    def of(cls, limit: Limit) -> _Limit:
+        rate = limit.bucket or Rate(0, 0, 0)
+        return cls(*_SHAPE(limit), rate.gain, rate.weight, rate.capacity and limit.capacity)
+
+    def limit(self) -> Limit:
+        read = operator.attrgetter(*self.scope or ("tenant",))
+        return Limit(
+            id=self.id,
+            lever=self.lever,
+            amount=self.amount,
+            unit=self.unit,
+            per=self.per,
+            scope=self.scope,
+            when=(),
+            root=self.root,
+            read=cast("Callable[[Context], Any]", read),
+            bucket=Rate(self.gain, self.weight, self.burst * self.weight) if self.burst else None,
+            lease_ns=self.lease_ns,
+            settles=True,
+        )
+
+
+class _Demand(msgspec.Struct, frozen=True, array_like=True):
+    limit: _Limit
+    key: list[Any]
+    cost: int
+    resets_in_ns: int
+
+
+class _Request(msgspec.Struct, frozen=True, array_like=True):
+    """A request as a reservation remembers it."""
+
+    context: Context
+    estimate: dict[str, int]
+    demands: tuple[_Demand, ...]
+    ts_ns: int
+    remember: bool
+    reservation: str
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A reservation that was found in Redis."""
+
+    request: Request
+    answer: Answer
+
+    @classmethod
+    def read(cls, raw: bytes) -> Kept:
+        """Read what the scripts keep: a header, the description as JSON, the answer as msgpack."""
+        _, _, length = HEADER.unpack_from(raw)
+        middle = HEADER.size + length
+        told = msgspec.json.decode(raw[HEADER.size : middle], type=_Request)
+        demands = tuple(_restored(demand) for demand in told.demands)
+        request = Request(told.context, told.estimate, demands, told.ts_ns, told.reservation, told.remember)
+        return cls(request, msgspec.msgpack.decode(raw[middle:], type=Answer))
+
+
+class _Layout(msgspec.Struct, frozen=True):
+    """What is the same for all requests on the same limits, worked out once."""
+
+    limits: tuple[Limit, ...]
+    order: tuple[int, ...]
+    """The demands' positions as the scripts want them: buckets, quotas, slots."""
+    buckets: tuple[Ticks, ...]
+    quotas: int
+    leases: tuple[int, ...]
+    """Amount and lease in microseconds of each set of slots, flat."""
+    told: tuple[bytes, ...]
+    """Each limit as a reservation remembers it, in the order of the demands."""
+
+    @classmethod
+    def of(cls, limits: tuple[Limit, ...]) -> _Layout:
+        order = tuple(sorted(range(len(limits)), key=lambda at: ORDER[limits[at].lever]))
+        leases = [(limits[at].amount, limits[at].lease_ns // MICROSECOND_NS) for at in order if limits[at].lease_ns]
+        return cls(
+            limits,
+            order,
+            tuple(ticks(limits[at]) for at in order if limits[at].bucket is not None),
+            sum(limit.lever == "quota" for limit in limits),
+            tuple(number for pair in leases for number in pair),
+            tuple(msgspec.json.encode(_Limit.of(limit)) for limit in limits),
+        )
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """A request with its layout and keys. Where a key was given twice, ``request`` has it once, with both costs."""
+
+    request: Request
+    asked: Request
+    """The request as it was asked."""
+    layout: _Layout
+    keys: tuple[bytes, ...]
+    """In the layout's order."""
+    tag: str
+    """Where its reservation lies."""
+
+    @classmethod
+    def of(cls, request: Request, keys: Keys) -> Plan:
+        """Sort a request's demands by kind and find their keys."""
+        asked = request
+        if len({demand.key for demand in request.demands}) < len(request.demands):
+            request = _summed(request)
+        demands = request.demands
+        layout = _layout(demands)
+        where = tuple([keys.of(demands[at].limit, demands[at].key) for at in layout.order])
+        tag = keys.beside(demands[0].limit, demands[0].key) if demands else EVERYTHING
+        return cls(request, asked, layout, where, tag)
+
+    def admission(self, keys: Keys, *, now_us: int, write: bool) -> Script:
+        """Return the call that decides about the request, and writes if it may."""
+        request, layout = self.request, self.layout
+        demands, order = request.demands, layout.order
+        buckets: list[int] = []
+        for at, rate in zip(order, layout.buckets, strict=False):
+            buckets += (rate.gain, min(demands[at].cost * rate.weight, EXACT), rate.capacity, rate.tick_us)
+        quotas: list[int] = []
+        first = len(layout.buckets)
+        counted = first + layout.quotas
+        for at in order[first:counted]:
+            demand = demands[at]
+            end_ns = request.ts_ns + demand.resets_in_ns
+            start_us = demand.key[2] // MICROSECOND_NS
+            quotas += (start_us, end_ns // MICROSECOND_NS, demand.limit.amount, min(demand.cost, EXACT))
+        name = request.reservation if write else ""
+        numbers = _encode((now_us, write, buckets, quotas, layout.leases, name, HOLD_NS // MICROSECOND_NS))
+        undo = partial(self.undoing, keys, now_us=now_us) if write else None
+        if not name:
+            return Script("admit", self.keys, (numbers,), undo)
+        marker = keys.reservation(name, self.tag)
+        where = (*self.keys[:counted], marker, *self.keys[counted:])
+        return Script("admit", where, (numbers, self._described()), undo)
+
+    def closing(
+        self, verb: Verb, keys: Keys, *, now_us: int, actual: Amounts | None = None
+    ) -> tuple[Script, tuple[Demand, ...]]:
+        """Return the call that ends or prolongs the reservation, and the demands whose counts it changes, in order.
+
+        With ``actual`` the counts are corrected from the estimate to it.
+        """
+        request, layout = self.request, self.layout
+        first = len(layout.buckets)
+        counted = first + layout.quotas
+        buckets: list[int] = []
+        quotas: list[int] = []
+        changed: list[Demand] = []
+        where = [] if verb == "undo" else [keys.reservation(request.reservation, self.tag)]
+        for rank in range(counted if actual else 0):
+            demand = request.demands[layout.order[rank]]
+            amount = amount_of(demand.limit.unit, actual)
+            if amount is None or amount == demand.cost:
+                continue
+            units = max(-EXACT, min(amount - demand.cost, EXACT))
+            if rank < first:
+                rate = layout.buckets[rank]
+                buckets += (rate.gain, max(-EXACT, min(units * rate.weight, EXACT)), rate.tick_us)
+            else:
+                quotas.append(units)
+            changed.append(demand)
+            where.append(self.keys[rank])
+        late_us = LATE_SETTLE_NS // MICROSECOND_NS if counted else 0
+        numbers = (now_us, verb, buckets, quotas, layout.leases[1::2], request.reservation, request.remember, late_us)
+        return Script("close", (*where, *self.keys[counted:]), (_encode(numbers),)), tuple(changed)
+
+    def undoing(self, keys: Keys, *, now_us: int) -> Script:
+        """Return the call that takes an admission back as if it had never been made."""
+        nothing = {demand.limit.unit: 0 for demand in self.request.demands}
+        verb: Verb = "settle" if self.request.reservation else "undo"
+        return self.closing(verb, keys, now_us=now_us, actual=nothing)[0]
+
+    def decision(self, status: str, answer: Answer) -> Decision:
+        """Return the decision that an answer of the server stands for."""
+        now_ns = answer.now_us * MICROSECOND_NS
+        layout = self.layout
+        values = [0] * len(layout.order)
+        for at, level in zip(layout.order, answer.levels, strict=True):
+            values[at] = level
+        for at, rate in zip(layout.order, layout.buckets, strict=False):
+            bucket = cast("Rate", layout.limits[at].bucket)
+            values[at] = now_ns * bucket.gain + values[at] * rate.scale
+        if status == "A":
+            decision = Decision(self.request, "allowed", tuple(values), now_ns)
+        else:
+            decision = self._refusal(answer, tuple(values), now_ns)
+        return decision if self.asked is self.request else _expanded(decision, self.asked)
+
+    def levels(self, changed: tuple[Demand, ...], closed: Closed) -> tuple[Level, ...]:
+        """Return the levels of the counts that a settlement changed, without periods that are forgotten."""
+        now_ns = closed.now_us * MICROSECOND_NS
+        found = []
+        for demand, level in zip(changed, closed.levels, strict=True):
+            bucket = demand.limit.bucket
+            if bucket is not None:
+                state = now_ns * bucket.gain + level * ticks(demand.limit).scale
+                found.append(Level(demand.limit, state, now_ns, demand.resets_in_ns))
+            elif level >= 0:
+                found.append(Level(demand.limit, level, now_ns, demand.resets_in_ns))
+        return tuple(found)
+
+    def at_time(self, now_us: int) -> Request:
+        """Return the request as it is at the server's time: every quota in the period that it is there."""
+        now_ns = now_us * MICROSECOND_NS
+        demands = []
+        for demand in self.asked.demands:
+            calendar = demand.limit.calendar
+            if calendar is None:
+                demands.append(demand)
+            else:
+                period = calendar.period_at(now_ns)
+                key = (*demand.key[:2], period.start_ns)
+                demands.append(Demand(demand.limit, key, demand.cost, period.end_ns - now_ns))
+        return msgspec.structs.replace(self.asked, demands=tuple(demands), ts_ns=now_ns)
+
+    def _refusal(self, answer: Answer, values: tuple[int, ...], now_ns: int) -> Decision:
+        layout = self.layout
+        demands = list(self.request.demands)
+        waits: list[int | None] = [0] * len(demands)
+        for at, wait in zip(layout.order, answer.waits, strict=True):
+            waits[at] = None if wait < 0 else wait * MICROSECOND_NS
+        first = len(layout.buckets) + layout.quotas
+        for at, rest in zip(layout.order[first:], answer.rests, strict=True):
+            demands[at] = msgspec.structs.replace(demands[at], resets_in_ns=rest * MICROSECOND_NS)
+        seen = msgspec.structs.replace(self.request, demands=tuple(demands))
+        longest = None if None in waits else max(wait for wait in waits if wait is not None)
+        verdict: Literal["never_admissible", "rejected"] = "never_admissible" if longest is None else "rejected"
+        return Decision(seen, verdict, values, now_ns, tuple(waits), longest)
+
+    def _described(self) -> bytes:
+        request = self.request
+        demands = [
+            (msgspec.Raw(told), demand.key, demand.cost, demand.resets_in_ns)
+            for demand, told in zip(request.demands, self.layout.told, strict=True)
+        ]
+        return msgspec.json.encode(
+            (
+                request.context,
+                dict(request.estimate),
+                demands,
+                request.ts_ns,
+                request.remember,
+                request.reservation,
+            )
+        )
+
+
+def finding(name: str, tag: str, keys: Keys, *, now_us: int) -> Script:
+    """Return the call that reads a reservation."""
+    return Script("close", (keys.reservation(name, tag),), (_encode((now_us, "find", (), (), (), name, False, 0)),))
+
+
+_SHAPE: Final = operator.attrgetter("id", "lever", "amount", "unit", "per", "scope", "root", "lease_ns")
+_LAYOUTS: Final[dict[tuple[int, ...], _Layout]] = {}
+
+
+def _layout(demands: tuple[Demand, ...]) -> _Layout:
+    """Return the layout of a request's limits. It keeps them alive, so that their identities stay theirs."""
+    identities = tuple([id(demand.limit) for demand in demands])
+    known = _LAYOUTS.get(identities)
+    if known is None:
+        if len(_LAYOUTS) >= LAYOUTS:
+            _LAYOUTS.clear()
+        known = _LAYOUTS[identities] = _Layout.of(tuple(demand.limit for demand in demands))
+    return known
+
+
+def _summed(request: Request) -> Request:
+    """Return the request with each key once, at the sum of its costs."""
+    merged: dict[Any, Demand] = {}
+    for demand in request.demands:
+        known = merged.get(demand.key)
+        cost = demand.cost if known is None else demand.cost + known.cost
+        merged[demand.key] = Demand(demand.limit, demand.key, cost, demand.resets_in_ns)
+    return msgspec.structs.replace(request, demands=tuple(merged.values()))
+
+
+def _expanded(decision: Decision, asked: Request) -> Decision:
+    """Return a decision about summed demands as one about each."""
+    rank = {demand.key: at for at, demand in enumerate(decision.request.demands)}
+    positions = [rank[demand.key] for demand in asked.demands]
+    return msgspec.structs.replace(
+        decision,
+        request=asked,
+        values=tuple(decision.values[at] for at in positions),
+        waits=tuple(decision.waits[at] for at in positions) if decision.waits else (),
+    )
+
+
+def _restored(told: _Demand) -> Demand:
+    root, values, *rest = told.key
+    key = (root, tuple(values) if isinstance(values, list) else values, *rest)
+    return Demand(told.limit.limit(), key, told.cost, told.resets_in_ns)

@@ -1,0 +1,92 @@
+"""What goes to Redis and what comes back: one script call for each operation, as bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from importlib import resources
+from typing import Final, Literal, TypeVar
+
+import msgspec
+
+from opsloop.errors import StoreError
+
+__all__ = ["SOURCES", "Answer", "Closed", "Script", "ScriptName", "by_sha", "by_source", "read", "wire"]
+
+T = TypeVar("T")
+ScriptName = Literal["admit", "close"]
+SOURCES: Final[dict[ScriptName, str]] = {
+    name: resources.files("opsloop.rate_limit").joinpath(f"{name}.lua").read_text("utf-8")
+    for name in ("admit", "close")
+}
+SHAS: Final[Mapping[ScriptName, str]] = {
+    name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest() for name, source in SOURCES.items()
+}
+"""Under these names a server keeps the scripts."""
+
+
+class Script(msgspec.Struct, frozen=True, gc=False):
+    """One call of a script, for a driver to make; the reply is what the script returned."""
+
+    name: ScriptName
+    keys: tuple[bytes, ...]
+    arguments: tuple[bytes, ...]
+    undo: Callable[[], Script] | None = None
+    """What takes an admission back when nobody waits for its answer any more. Without one it has to run anyway."""
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True):
+    """What an admission answered: the server's time and, in the order of the keys, levels and waits."""
+
+    now_us: int
+    levels: tuple[int, ...] = ()
+    waits: tuple[int, ...] = ()
+    rests: tuple[int, ...] = ()
+    """After a refusal, for each set of slots the time to its last lease's end."""
+
+
+class Closed(msgspec.Struct, frozen=True, array_like=True):
+    """What the end or the renewal of a reservation answered."""
+
+    now_us: int
+    levels: tuple[int, ...]
+    """What is left in each count that it changed; -1 for a quota whose period is forgotten."""
+    done: int
+    """Slots given back or renewed."""
+
+
+def read(reply: bytes, form: type[T]) -> T:
+    """Read what follows a reply's letter. Raises :class:`StoreError` for what no script of ours says."""
+    try:
+        return msgspec.msgpack.decode(reply[1:], type=form)
+    except msgspec.DecodeError as cause:
+        raise StoreError("Redis answered what no script of ours says", fix="is the server really Redis?") from cause
+
+
+def by_sha(script: Script) -> tuple[str | int | bytes, ...]:
+    """Return the command that calls a script by its name."""
+    return ("EVALSHA", SHAS[script.name], len(script.keys), *script.keys, *script.arguments)
+
+
+def by_source(script: Script) -> tuple[str | int | bytes, ...]:
+    """Return the command that runs a script which the server forgot; it knows it again then, on the right node too."""
+    return ("EVAL", SOURCES[script.name], len(script.keys), *script.keys, *script.arguments)
+
+
+def wire(script: Script) -> bytes:
+    r"""Return :func:`by_sha` as it goes over the wire (RESP): the shape of these commands is always the same.
+
+    >>> wire(Script("close", (b"key",), (b"argument",)))[-30:]
+    b'1\r\n$3\r\nkey\r\n$8\r\nargument\r\n'
+    """
+    keys, arguments = script.keys, script.arguments
+    shape = (script.name, len(keys), len(arguments))
+    head = _HEADS.get(shape)
+    if head is None:
+        count = str(len(keys))
+        text = f"*{3 + len(keys) + len(arguments)}\r\n$7\r\nEVALSHA\r\n$40\r\n{SHAS[script.name]}\r\n"
+        head = _HEADS[shape] = f"{text}${len(count)}\r\n{count}\r\n".encode()
+    return head + b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in (*keys, *arguments)])
+
+
+_HEADS: Final[dict[tuple[ScriptName, int, int], bytes]] = {}
