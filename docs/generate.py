@@ -63,7 +63,8 @@ def _structure(kind: Any) -> Any:
 def _rows(structure: Any, node: ast.ClassDef) -> Iterator[tuple[str, str, str]]:
     helps = _field_docstrings(node)
     for field in msgspec.structs.fields(structure):
-        default = "required" if field.required else f"`{msgspec.json.encode(field.default).decode()}`"
+        empty = field.default_factory() if field.default is msgspec.NODEFAULT and not field.required else field.default
+        default = "required" if field.required else f"`{msgspec.json.encode(empty).decode()}`"
         yield field.name, default, helps.get(field.name, "")
 
 
