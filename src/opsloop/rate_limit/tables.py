@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from opsloop.clock import NANOSECONDS
 from opsloop.rate_limit import concurrency, gcra
 from opsloop.rate_limit.admit import HOLD_NS
 from opsloop.rate_limit.decision import Demand
@@ -17,6 +18,8 @@ from opsloop.rate_limit.limit import Key
 
 __all__ = ["STRANGERS", "Counts", "Leases", "Table", "item_of", "table_of"]
 
+IDLE_NS: Final = 60 * NANOSECONDS
+"""How long an entry is kept at least: a bucket that is full again within a second will mostly be asked for again."""
 STRANGERS: Final = object()
 """Whose entry it is when a table is full: one bucket, or one count, for all newcomers together."""
 
@@ -42,7 +45,7 @@ class Table:
         """Write the first number of ``item``; return when it has to be looked at again."""
         self._tables[self._place] = self
         self.counts[item] = value
-        return self._expires_ns(item, now_ns)
+        return max(self._expires_ns(item, now_ns), now_ns + IDLE_NS)
 
     def forget(self, item: Any, now_ns: int) -> int:
         """Forget an entry that means nothing any more and return 0, or return when to ask again."""
