@@ -55,7 +55,7 @@ class Breaker:
 
     def allows(self) -> bool:
         """Tell whether the store may be asked; while open only one caller per cool-down is told yes."""
-        if not self.is_open:
+        if self._failures < self._most:
             return True
         with self._lock:
             now_ns = self._clock.monotonic_ns()

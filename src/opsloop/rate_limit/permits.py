@@ -76,8 +76,22 @@ class Permits:
     def admit(self, request: Request) -> Steps[Decision]:
         """Take permits first, then ask for the rest; on a refusal put the permits back."""
         leased = self._chunks and [demand for demand in request.demands if demand.limit.id in self._chunks]
-        if not leased:
-            return (yield from self._core.admit(request))
+        return self._leased(request, leased) if leased else self._core.admit(request)
+
+    def settle(self, reservation: str, actual: Amounts) -> Steps[Receipt]:
+        """Settle through the core; what was taken as permits is corrected in its bucket, if this process took it."""
+        receipt = yield from self._core.settle(reservation, actual)
+        taken = self._open.pop(reservation, ())
+        if receipt.status != "settled" or receipt.request is None:
+            return receipt
+        for demand in taken:
+            amount = amount_of(demand.limit.unit, actual)
+            if amount is not None and amount != demand.cost:
+                change = Demand(demand.limit, demand.key, amount - demand.cost)
+                yield from self._core.change(msgspec.structs.replace(receipt.request, demands=(change,)))
+        return receipt
+
+    def _leased(self, request: Request, leased: list[Demand]) -> Steps[Decision]:
         rest = msgspec.structs.replace(
             request, demands=tuple(demand for demand in request.demands if demand.limit.id not in self._chunks)
         )
@@ -99,19 +113,6 @@ class Permits:
         if kept and decision.reservation:
             self._remember(decision.reservation, tuple(taken))
         return self._joined(request, decision, refusals)
-
-    def settle(self, reservation: str, actual: Amounts) -> Steps[Receipt]:
-        """Settle through the core; what was taken as permits is corrected in its bucket, if this process took it."""
-        receipt = yield from self._core.settle(reservation, actual)
-        taken = self._open.pop(reservation, ())
-        if receipt.status != "settled" or receipt.request is None:
-            return receipt
-        for demand in taken:
-            amount = amount_of(demand.limit.unit, actual)
-            if amount is not None and amount != demand.cost:
-                change = Demand(demand.limit, demand.key, amount - demand.cost)
-                yield from self._core.change(msgspec.structs.replace(receipt.request, demands=(change,)))
-        return receipt
 
     def _take(self, demand: Demand, request: Request) -> Steps[Decision | None]:
         """Take permits from the stock, or charge new ones; return the refusal, or ``None`` when they are taken."""

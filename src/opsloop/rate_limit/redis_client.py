@@ -24,7 +24,7 @@ from redis.retry import Retry
 
 from opsloop.errors import StoreError
 from opsloop.rate_limit.redis_core import Steps
-from opsloop.rate_limit.redis_script import Script, by_sha, by_source, wire
+from opsloop.rate_limit.redis_script import Script, by_sha, by_source, merged, split, together, wire
 from opsloop.rate_limit.redis_url import Address
 
 __all__ = ["AsyncDriver", "Driver"]
@@ -115,6 +115,7 @@ class AsyncDriver:
 
     def __init__(self, address: Address, *, deadline_seconds: float) -> None:
         """Connect when first asked."""
+        self.loop = asyncio.get_running_loop()
         self._address = address
         self._deadline = deadline_seconds
         self._client = _async_client(address, deadline_seconds)
@@ -157,11 +158,10 @@ class AsyncDriver:
             raise
 
     def _enqueue(self, script: Script) -> asyncio.Future[bytes]:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[bytes] = loop.create_future()
+        future: asyncio.Future[bytes] = self.loop.create_future()
         self._queue.append((script, future))
         if self._flusher is None:
-            self._flusher = loop.create_task(self._flush())
+            self._flusher = self.loop.create_task(self._flush())
         return future
 
     async def _flush(self) -> None:
@@ -220,20 +220,24 @@ class AsyncDriver:
             raise _failure(self._address, self._deadline, cause) from cause
 
     async def _through_pool(self, scripts: list[Script], *, known: bool) -> list[Reply]:
-        """Send to one server over one connection, without what a general client does to each reply."""
+        """Send to one server over one connection, admissions that wait together in one call."""
+        groups = together(scripts)
+        calls = [scripts[group[0]] if len(group) == 1 else merged([scripts[at] for at in group]) for group in groups]
         pool = self._client.connection_pool
         connection = await pool.get_connection()
+        replies: list[Reply] = [b""] * len(scripts)
         try:
             if known:
-                await connection.send_packed_command([wire(script) for script in scripts])
+                await connection.send_packed_command([wire(call) for call in calls])
             else:
-                await connection.send_packed_command(connection.pack_commands(map(by_source, scripts)))
-            replies: list[Reply] = []
-            for _ in scripts:
+                await connection.send_packed_command(connection.pack_commands(map(by_source, calls)))
+            for group in groups:
                 try:
-                    replies.append(await connection.read_response())
+                    told: list[Reply] = [*split(await connection.read_response(), len(group))]
                 except redis.ResponseError as wrong:
-                    replies.append(wrong)
+                    told = [wrong] * len(group)
+                for at, reply in zip(group, told, strict=True):
+                    replies[at] = reply
             return replies
         finally:
             await pool.release(connection)

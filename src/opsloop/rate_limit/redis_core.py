@@ -41,13 +41,11 @@ class Core:
 
     def admit(self, request: Request) -> Steps[Decision]:
         """Decide and write, in one call; see :func:`opsloop.rate_limit.admit.decide`."""
-        decision = yield from self._decide(request, write=True)
-        return decision
+        return self._decide(request, write=True)
 
     def peek(self, request: Request) -> Steps[Decision]:
         """Decide and write nothing."""
-        decision = yield from self._decide(request, write=False)
-        return decision
+        return self._decide(request, write=False)
 
     def settle(self, reservation: str, actual: Amounts) -> Steps[Receipt]:
         """See :func:`opsloop.rate_limit.admit.settle`."""

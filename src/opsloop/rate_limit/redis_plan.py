@@ -48,7 +48,20 @@ class _Limit(msgspec.Struct, frozen=True, array_like=True):
     @classmethod
     def of(cls, limit: Limit) -> _Limit:
         rate = limit.bucket or Rate(0, 0, 0)
-        return cls(*_SHAPE(limit), rate.gain, rate.weight, rate.capacity and limit.capacity)
+        burst = limit.capacity if limit.bucket else 0
+        return cls(
+            id=limit.id,
+            lever=limit.lever,
+            amount=limit.amount,
+            unit=limit.unit,
+            per=limit.per,
+            scope=limit.scope,
+            root=limit.root,
+            lease_ns=limit.lease_ns,
+            gain=rate.gain,
+            weight=rate.weight,
+            burst=burst,
+        )
 
     def limit(self) -> Limit:
         read = operator.attrgetter(*self.scope or ("tenant",))
@@ -112,25 +125,35 @@ class _Layout(msgspec.Struct, frozen=True):
     buckets: tuple[Ticks, ...]
     quotas: int
     leases: tuple[int, ...]
-    """Amount and lease in microseconds of each set of slots, flat."""
-    told: tuple[bytes, ...]
+    """The lease of each set of slots, in microseconds."""
+    numbers: msgspec.Raw
+    """What the script has to know about them, packed."""
+    told: tuple[msgspec.Raw, ...]
     """Each limit as a reservation remembers it, in the order of the demands."""
+    repeats: bool
+    """Whether a key may come twice."""
 
     @classmethod
     def of(cls, limits: tuple[Limit, ...]) -> _Layout:
         order = tuple(sorted(range(len(limits)), key=lambda at: ORDER[limits[at].lever]))
-        leases = [(limits[at].amount, limits[at].lease_ns // MICROSECOND_NS) for at in order if limits[at].lease_ns]
+        buckets = tuple(ticks(limits[at]) for at in order if limits[at].bucket is not None)
+        amounts = tuple(limits[at].amount for at in order if limits[at].lever == "quota")
+        slots = [(limits[at].amount, limits[at].lease_ns // MICROSECOND_NS) for at in order if limits[at].lease_ns]
+        rates = [number for each in buckets for number in (each.gain, each.weight, each.capacity, each.tick_us)]
+        numbers = _encode((rates, amounts, [number for pair in slots for number in pair]))
         return cls(
             limits,
             order,
-            tuple(ticks(limits[at]) for at in order if limits[at].bucket is not None),
-            sum(limit.lever == "quota" for limit in limits),
-            tuple(number for pair in leases for number in pair),
-            tuple(msgspec.json.encode(_Limit.of(limit)) for limit in limits),
+            buckets,
+            len(amounts),
+            tuple(lease for _, lease in slots),
+            msgspec.Raw(numbers),
+            tuple(msgspec.Raw(msgspec.json.encode(_Limit.of(limit))) for limit in limits),
+            len({limit.root for limit in limits}) < len(limits),
         )
 
 
-class Plan(msgspec.Struct, frozen=True):
+class Plan(msgspec.Struct, frozen=True, gc=False):
     """A request with its layout and keys. Where a key was given twice, ``request`` has it once, with both costs."""
 
     request: Request
@@ -146,10 +169,11 @@ class Plan(msgspec.Struct, frozen=True):
     def of(cls, request: Request, keys: Keys) -> Plan:
         """Sort a request's demands by kind and find their keys."""
         asked = request
-        if len({demand.key for demand in request.demands}) < len(request.demands):
+        layout = _layout(request.demands)
+        if layout.repeats:
             request = _summed(request)
+            layout = _layout(request.demands)
         demands = request.demands
-        layout = _layout(demands)
         where = tuple([keys.of(demands[at].limit, demands[at].key) for at in layout.order])
         tag = keys.beside(demands[0].limit, demands[0].key) if demands else EVERYTHING
         return cls(request, asked, layout, where, tag)
@@ -157,23 +181,20 @@ class Plan(msgspec.Struct, frozen=True):
     def admission(self, keys: Keys, *, now_us: int, write: bool) -> Script:
         """Return the call that decides about the request, and writes if it may."""
         request, layout = self.request, self.layout
-        demands, order = request.demands, layout.order
-        buckets: list[int] = []
-        for at, rate in zip(order, layout.buckets, strict=False):
-            buckets += (rate.gain, min(demands[at].cost * rate.weight, EXACT), rate.capacity, rate.tick_us)
-        quotas: list[int] = []
+        demands = request.demands
         first = len(layout.buckets)
         counted = first + layout.quotas
-        for at in order[first:counted]:
+        costs = [min(demands[at].cost, EXACT) for at in layout.order[:counted]]
+        periods: list[int] = []
+        for at in layout.order[first:counted]:
             demand = demands[at]
             end_ns = request.ts_ns + demand.resets_in_ns
-            start_us = demand.key[2] // MICROSECOND_NS
-            quotas += (start_us, end_ns // MICROSECOND_NS, demand.limit.amount, min(demand.cost, EXACT))
+            periods += (demand.key[2] // MICROSECOND_NS, end_ns // MICROSECOND_NS)
         name = request.reservation if write else ""
-        numbers = _encode((now_us, write, buckets, quotas, layout.leases, name, HOLD_NS // MICROSECOND_NS))
+        numbers = _encode((now_us, write, layout.numbers, costs, periods, name, HOLD_NS // MICROSECOND_NS))
         undo = partial(self.undoing, keys, now_us=now_us) if write else None
         if not name:
-            return Script("admit", self.keys, (numbers,), undo)
+            return Script("admit", self.keys, (numbers, b""), undo)
         marker = keys.reservation(name, self.tag)
         where = (*self.keys[:counted], marker, *self.keys[counted:])
         return Script("admit", where, (numbers, self._described()), undo)
@@ -206,7 +227,7 @@ class Plan(msgspec.Struct, frozen=True):
             changed.append(demand)
             where.append(self.keys[rank])
         late_us = LATE_SETTLE_NS // MICROSECOND_NS if counted else 0
-        numbers = (now_us, verb, buckets, quotas, layout.leases[1::2], request.reservation, request.remember, late_us)
+        numbers = (now_us, verb, buckets, quotas, layout.leases, request.reservation, request.remember, late_us)
         return Script("close", (*where, *self.keys[counted:]), (_encode(numbers),)), tuple(changed)
 
     def undoing(self, keys: Keys, *, now_us: int) -> Script:
@@ -275,7 +296,7 @@ class Plan(msgspec.Struct, frozen=True):
     def _described(self) -> bytes:
         request = self.request
         demands = [
-            (msgspec.Raw(told), demand.key, demand.cost, demand.resets_in_ns)
+            (told, demand.key, demand.cost, demand.resets_in_ns)
             for demand, told in zip(request.demands, self.layout.told, strict=True)
         ]
         return msgspec.json.encode(
@@ -295,7 +316,6 @@ def finding(name: str, tag: str, keys: Keys, *, now_us: int) -> Script:
     return Script("close", (keys.reservation(name, tag),), (_encode((now_us, "find", (), (), (), name, False, 0)),))
 
 
-_SHAPE: Final = operator.attrgetter("id", "lever", "amount", "unit", "per", "scope", "root", "lease_ns")
 _LAYOUTS: Final[dict[tuple[int, ...], _Layout]] = {}
 
 

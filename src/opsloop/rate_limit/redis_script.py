@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 from typing import Final, Literal, TypeVar
 
@@ -11,7 +11,20 @@ import msgspec
 
 from opsloop.errors import StoreError
 
-__all__ = ["SOURCES", "Answer", "Closed", "Script", "ScriptName", "by_sha", "by_source", "read", "wire"]
+__all__ = [
+    "SOURCES",
+    "Answer",
+    "Closed",
+    "Script",
+    "ScriptName",
+    "by_sha",
+    "by_source",
+    "merged",
+    "read",
+    "split",
+    "together",
+    "wire",
+]
 
 T = TypeVar("T")
 ScriptName = Literal["admit", "close"]
@@ -23,6 +36,8 @@ SHAS: Final[Mapping[ScriptName, str]] = {
     name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest() for name, source in SOURCES.items()
 }
 """Under these names a server keeps the scripts."""
+MERGED: Final = 32
+"""Admissions in one call, which no other client of the server can interrupt."""
 
 
 class Script(msgspec.Struct, frozen=True, gc=False):
@@ -55,6 +70,46 @@ class Closed(msgspec.Struct, frozen=True, array_like=True):
     """Slots given back or renewed."""
 
 
+def together(scripts: Iterable[Script]) -> list[list[int]]:
+    """Return which of the scripts can be one call: admissions by the dozen, everything else alone and before them.
+
+    >>> one, other = Script("admit", (b"key",), (b"numbers", b"")), Script("close", (b"key",), (b"numbers",))
+    >>> together([one, other, one])
+    [[1], [0, 2]]
+    """
+    groups: list[list[int]] = []
+    admissions: list[int] = []
+    for at, script in enumerate(scripts):
+        if script.name == "admit":
+            admissions.append(at)
+        else:
+            groups.append([at])
+    groups.extend(admissions[at : at + MERGED] for at in range(0, len(admissions), MERGED))
+    return groups
+
+
+def merged(scripts: Iterable[Script]) -> Script:
+    """Return one call for several admissions; the server decides about one after the other."""
+    return Script(
+        "admit",
+        tuple([key for script in scripts for key in script.keys]),
+        tuple([argument for script in scripts for argument in script.arguments]),
+    )
+
+
+def split(reply: bytes, count: int) -> list[bytes]:
+    """Return the replies in the reply to a merged call."""
+    if count == 1:
+        return [reply]
+    replies = []
+    start = 0
+    for _ in range(count):
+        end = start + 4 + int.from_bytes(reply[start : start + 4], "little")
+        replies.append(reply[start + 4 : end])
+        start = end
+    return replies
+
+
 def read(reply: bytes, form: type[T]) -> T:
     """Read what follows a reply's letter. Raises :class:`StoreError` for what no script of ours says."""
     try:
@@ -76,8 +131,8 @@ def by_source(script: Script) -> tuple[str | int | bytes, ...]:
 def wire(script: Script) -> bytes:
     r"""Return :func:`by_sha` as it goes over the wire (RESP): the shape of these commands is always the same.
 
-    >>> wire(Script("close", (b"key",), (b"argument",)))[-30:]
-    b'1\r\n$3\r\nkey\r\n$8\r\nargument\r\n'
+    >>> wire(Script("close", (b"key",), (b"argument",)))[-23:]
+    b'$3\r\nkey\r\n$8\r\nargument\r\n'
     """
     keys, arguments = script.keys, script.arguments
     shape = (script.name, len(keys), len(arguments))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -70,7 +69,8 @@ class RedisStore:
         self._fallback = Fallback(own, workers=workers)
         self._owed: deque[Callable[[], Steps[Receipt]]] = deque()
         self._driver = Driver(place, deadline_seconds=deadline_seconds)
-        self._drivers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncDriver] = weakref.WeakKeyDictionary()
+        self._drivers: dict[asyncio.AbstractEventLoop, AsyncDriver] = {}
+        self._latest: AsyncDriver | None = None
 
     @classmethod
     def from_url(
@@ -177,17 +177,23 @@ class RedisStore:
 
     async def aclose(self) -> None:
         """Give the connections of this event loop back, once everything that was asked for is sent."""
+        self._latest = None
         driver = self._drivers.pop(asyncio.get_running_loop(), None)
         if driver is not None:
             await driver.close()
 
     def _here(self) -> AsyncDriver:
         loop = asyncio.get_running_loop()
-        driver = self._drivers.get(loop)
-        if driver is None:
-            from opsloop.rate_limit.redis_client import AsyncDriver  # noqa: PLC0415 - the redis package is an extra
+        driver = self._latest
+        if driver is None or driver.loop is not loop:
+            driver = self._drivers.get(loop)
+            if driver is None:
+                from opsloop.rate_limit.redis_client import AsyncDriver  # noqa: PLC0415 - the redis package is an extra
 
-            driver = self._drivers[loop] = AsyncDriver(self._address, deadline_seconds=self._deadline)
+                driver = AsyncDriver(self._address, deadline_seconds=self._deadline)
+                others = self._drivers.items()
+                self._drivers = {other: each for other, each in others if not other.is_closed()} | {loop: driver}
+            self._latest = driver
         return driver
 
     def _deciding(self, request: Request, *, write: bool) -> Steps[Decision]:
