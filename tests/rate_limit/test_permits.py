@@ -131,6 +131,20 @@ def test_a_limit_of_another_slot_is_taken_as_permits(redis_store, redis_cluster)
     assert {gate.release(decision.reservation).status for decision in held[:100]} == {"released"}
 
 
+def test_tasks_that_come_together_fetch_one_chunk(redis_store):
+    """While it is under way the others ask for themselves, so that no more than a chunk is ever in stock."""
+    clock = ManualClock(MORNING)
+    store = redis_store(server_clock=clock, clock=clock, permits={"hot": 100})
+    gate = limiter(store, clock, TOKENS)
+
+    async def main():
+        await asyncio.gather(*(gate.admit_async(ACME, {"tokens": 1}) for _ in range(20)))
+        await store.aclose()
+
+    asyncio.run(main())
+    assert gate.peek(ACME, {"tokens": 10**6}).limits["hot"].remaining == 1000 - 100 - 19
+
+
 def test_a_cancelled_task_leaves_its_permits_to_the_next(redis_store):
     """Cancelled while the rest of its request is under way, it has used none."""
     clock = ManualClock(MORNING)

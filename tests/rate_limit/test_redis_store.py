@@ -145,6 +145,20 @@ def test_the_same_key_twice_in_a_request_is_summed(redis_store):
     assert [state.remaining for state in admit(0).limits.values()] == [2]
 
 
+def test_lowered_slots_wait_for_as_many_ends_as_it_takes(redis_store):
+    """Three are held and one is allowed now: the wait is to the end of the last of them."""
+    clock = ManualClock(MORNING)
+    store = redis_store(server_clock=clock)
+    before, after = (
+        Limiter(policy_from_settings([LimitSettings(id="slots", lever="concurrency", amount=amount)]), store=store)
+        for amount in (3, 1)
+    )
+    for _ in range(3):
+        assert before.admit(ACME).allowed
+        clock.advance(seconds=1)
+    assert after.admit(ACME).retry_after_seconds == 29.0
+
+
 def test_a_period_that_is_over_on_the_server_is_named_anew(redis_store):
     """The client's midnight comes late or early; the server's counts, and the reservation carries it."""
     server = ManualClock("2026-01-06T00:00:01Z")

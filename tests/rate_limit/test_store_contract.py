@@ -99,8 +99,9 @@ def test_a_credit_never_overfills(limiter_of):
     gate = limiter_of(rate(amount=60, unit="tokens"), quota(amount=100, per="day", unit="tokens"), clock=clock)
     held = gate.admit(A, {"tokens": 50})
     clock.advance(seconds=40)
-    gate.settle(held.reservation, {"tokens": 0})
+    assert gate.settle(held.reservation, {"tokens": 0}).status == "settled"
     assert remaining(gate) == {"rate": 60, "quota": 100}
+    assert (admitted(gate, 1, estimate={"tokens": 60}), admitted(gate, 1, estimate={"tokens": 1})) == (1, 0)
 
 
 def test_a_settlement_after_midnight_belongs_to_yesterday(limiter_of):
