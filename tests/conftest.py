@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 
 import pytest
 
@@ -55,3 +56,18 @@ def clickhouse(clickhouse_engine):
 def stream(request):
     """Each form of the stream in turn."""
     return request.getfixturevalue(request.param)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Where every part is there, as in CI, a skipped test is a failure of the set-up and is said to be one."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if os.environ.get("OPSLOOP_TESTS_SKIP_NOTHING") and skipped:
+        terminalreporter.write_line(f"{len(skipped)} tests were skipped where nothing may be", red=True)
+
+
+def pytest_sessionfinish(session):
+    """See :func:`pytest_terminal_summary`."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if os.environ.get("OPSLOOP_TESTS_SKIP_NOTHING") and skipped and session.exitstatus == 0:
+        session.exitstatus = 1
