@@ -143,10 +143,7 @@ class LiteLLMHooks:
 
 
 def _refused(decision: Decision) -> Exception:
-    try:
-        from fastapi import HTTPException  # noqa: PLC0415 - what the proxy is built on
-    except ImportError:
-        from starlette.exceptions import HTTPException  # noqa: PLC0415
+    from starlette.exceptions import HTTPException  # noqa: PLC0415 - what the proxy's framework is built on
 
     headers = dict(limit_headers(decision, dialects=("ietf", "openai")))
     refused: Exception = HTTPException(decision.status_code, decision.reason, headers)
