@@ -46,6 +46,7 @@ def test_python_snippets_run(text, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("text", snippets("console"))
 def test_console_snippets_print_what_they_show(text):
     """A console block shows commands after ``$`` and exactly what they print."""

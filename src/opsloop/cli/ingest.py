@@ -22,7 +22,8 @@ BATCH_BYTES = 4 * 1024 * 1024
 
 
 def ingest(
-    file: Annotated[Path, Parameter(help="A file of JSON lines; - reads standard input.")],
+    file: Annotated[Path, Parameter(help="A file of JSON lines; - reads standard input.", allow_leading_hyphen=True)],
+    /,
     *,
     asking: Asking | None = None,
 ) -> int:

@@ -13,7 +13,7 @@ from opsloop.cli.options import Asking, Window
 from opsloop.cli.output import console, count, moment, percent, show_json, table
 from opsloop.rate_limit.policy_file import load_policy
 
-__all__ = ["app", "explain", "limits", "simulate"]
+__all__ = ["app", "check", "explain", "limits", "simulate"]
 
 app = App(name="limit", help="Limits: use and rejections, explain one, try others on recorded traffic.")
 
