@@ -29,7 +29,11 @@ app = App(
     version_flags=["--version"],
     result_action="return_value",
 )
-app.command("opsloop.cli.up:up", name="up")  # loads the server only when it is asked for
+app.command(
+    "opsloop.cli.up:up",  # loads the server only when it is asked for
+    name="up",
+    help="Start everything on one port: OTLP/HTTP in, the API, live pages, metrics and health.",
+)
 app.command(demo)
 app.command(ingest)
 app.command(logs)

@@ -1,0 +1,120 @@
+"""A ClickHouse server by its DSN: the real HTTP client, over the wire, against the real engine behind a small gateway.
+
+No ClickHouse server can be installed here, so the gateway speaks the server's HTTP interface and hands every statement
+to the embedded engine. What is proved is our side: DSN, database, schema, inserts, parameters and errors over HTTP.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import tempfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import chdb
+import lz4.frame
+import pytest
+
+from opsloop.errors import StoreError
+from opsloop.event import Event
+from opsloop.filter import Statement, equals
+from opsloop.store import ClickHouseStream
+
+pytest.importorskip("lz4")
+
+
+class Gateway(BaseHTTPRequestHandler):
+    """ClickHouse's HTTP interface in front of the engine of this process."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        """Run a statement: in the body, or in the URL with the rows to insert in the body."""
+        asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0))) if "Content-Length" in self.headers else b""
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            while size := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+        packed = self.headers.get("Content-Encoding", "")
+        body = {"lz4": lz4.frame.decompress, "gzip": gzip.decompress}.get(packed, bytes)(body)
+        parameters = {name.removeprefix("param_"): value for name, value in asked.items() if name.startswith("param_")}
+        try:
+            answer = self.server.run(asked.get("query", ""), body, asked.get("database", ""), parameters)
+            self._send(200, answer)
+        except RuntimeError as error:
+            self._send(500, str(error).encode())
+
+    do_GET = do_POST
+
+    def _send(self, status, body):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-ClickHouse-Timezone", "UTC")
+        if status != 200:
+            self.send_header("X-ClickHouse-Exception-Code", "1")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+class Server(ThreadingHTTPServer):
+    """Runs statements one at a time on its own connection to the engine."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Gateway)
+        self.connection = chdb.connect(":memory:")
+        self.lock = threading.Lock()
+        self.statements = []
+
+    def run(self, query, body, database, parameters):
+        """Return the answer in the format that the statement asks for."""
+        with self.lock, tempfile.NamedTemporaryFile(suffix=".native") as rows:
+            if database:
+                self.connection.query(f"USE `{database}`")
+            insert = re.match(rb"(INSERT INTO .*?)\s+FORMAT\s+Native\s*?\n", query.encode() + body, re.DOTALL)
+            if insert:
+                rows.write((query.encode() + body)[insert.end() :])
+                rows.flush()
+                sql = f"{insert[1].decode()} SELECT * FROM file('{rows.name}', Native)"
+            else:
+                sql = query or body.decode()
+            self.statements.append(sql)
+            return bytes(self.connection.query(sql, "TabSeparated", params=parameters or None).bytes() or b"")
+
+
+@pytest.fixture
+def served(clickhouse_engine):
+    """A gateway on a free port."""
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    server.connection.close()
+
+
+def test_the_same_code_takes_a_server(served):
+    """Opening makes the database and the schema, and events go in and come back as they do embedded."""
+    port = served.server_address[1]
+    event = Event(
+        ts_ns=10**18, event="tool", tool="retrieve", error=True, event_id="a", attributes={"gen_ai.x": [1, None]}
+    )
+    with ClickHouseStream(f"clickhouse://127.0.0.1:{port}/over_http") as stream:
+        assert stream.schema_version == 1
+        assert stream.append([event, event, event.replace(event_id="", error=False)]) == 2
+        assert stream.query(equals(tool="retrieve", error=True)) == [event]
+        with pytest.raises(StoreError, match="did not answer"):
+            stream.rows(Statement("SELECT nothing FROM nowhere"))
+    with ClickHouseStream(f"clickhouse://127.0.0.1:{port}/over_http") as stream:
+        assert stream.append([event]) == 0
+    assert any(sql.startswith("INSERT INTO") for sql in served.statements)
