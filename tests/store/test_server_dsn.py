@@ -48,7 +48,7 @@ class Gateway(BaseHTTPRequestHandler):
         except RuntimeError as error:
             self._send(500, str(error).encode())
 
-    do_GET = do_POST
+    do_GET = do_POST  # noqa: N815 - the name that http.server calls
 
     def _send(self, status, body):
         self.send_response(status)
