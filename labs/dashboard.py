@@ -47,7 +47,8 @@ def traffic() -> list[Event]:
 def main() -> None:
     board = dashboard(traffic(), end_ns=END_NS, window_seconds=300, slots=SLOTS)
     print(board.text())
-    print(f"\nFullest resource: {board.signals.saturation.resource}. Failed by type: {board.signals.errors.by_type}")
+    failed = ", ".join(f"{name} {count}" for name, count in board.signals.errors.by_type.items())
+    print(f"\nFullest resource: {board.signals.saturation.resource}. Failed by type: {failed}.")
 
 
 if __name__ == "__main__":

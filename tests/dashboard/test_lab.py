@@ -34,7 +34,7 @@ Page. 4 of 5 signals in breach; a page needs 2. Burning: availability, fast.
 ▲               3 d / 6 h               6.87x / 6.87x     > 1.00x          BREACH, ticket
                 95% promised. The budget is spent 6.9 times: 206 of 600 bad in 30 d, 5% allowed.
 
-Fullest resource: slots. Failed by type: {'RetrievalTimeout': 54}
+Fullest resource: slots. Failed by type: RetrievalTimeout 54.
 """
 
 

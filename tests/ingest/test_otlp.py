@@ -338,3 +338,10 @@ def test_a_negative_duration_is_flagged():
     """A span that ends before it starts has no duration, and says by how much."""
     event = read_traces(span_body({}, end=START - 5), json=False).events[0]
     assert (event.duration_us, event.attributes["negative_duration_ns"]) == (None, -5)
+
+
+def test_a_log_record_that_names_itself_is_known_again():
+    """OTLP gives log records no identity; an attribute event_id does, so a retry is stored once."""
+    event = read_logs(log_body({"event_id": "app:1"}, body=value("hello")), json=False).events[0]
+    assert event.event_id == "app:1"
+    assert read_logs(log_body({}, body=value("hello")), json=False).events[0].event_id == ""

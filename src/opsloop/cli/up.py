@@ -79,13 +79,19 @@ def _demo(screen: Console, days: float, seed: int) -> Callable[[Runtime, threadi
     def beside(runtime: Runtime, stop: threading.Event) -> None:
         now_ns = runtime.clock.now_ns()
         scenario = history(days, now_ns)
+        filled = bool(runtime.database.query(limit=1))
         bot = SupportBot(
-            start_ns=scenario.start_ns,
+            start_ns=now_ns if filled else scenario.start_ns,
             seed=seed,
             rate_per_minute=DEMO_RATE_PER_MINUTE,
             faults=scenario.faults,
             deploys=scenario.deploys,
         )
+        if filled:
+            screen.print("  the store holds events already: no history is filled in, the bot goes on live")
+            runtime.start()
+            bot.live(runtime.database, runtime.clock, stop, since_ns=now_ns)
+            return
         columns = (TextColumn("  {task.description:<34}"), BarColumn(), TimeElapsedColumn())
         with Progress(*columns, console=screen, transient=True) as bars:
             filling = bars.add_task(f"filling in {days:g} days of history", total=1.0)

@@ -231,6 +231,7 @@ def map_log(log: LogRecord) -> Iterator[Event]:
     yield Event(
         ts_ns=log.ts_ns,
         event=kind if 0 < len(kind) <= 64 else "log",
+        event_id=_text(log.attributes, ("event_id",)),
         **_origin(log.resource),
         **_identity(log.attributes, log.trace_id),
         trace_id=log.trace_id,
