@@ -275,4 +275,5 @@ def test_threads_and_tasks_wait_in_one_queue():
     story(run())
     for one in threads:
         one.join(20)
-    assert (most, served, inside, len(waiting)) == (2, 160, 0, 0)
+    assert most in {1, 2}  # whether two ever meet inside is the scheduler's affair, that three do not is ours
+    assert (served, inside, len(waiting)) == (160, 0, 0)
