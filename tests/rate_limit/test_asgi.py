@@ -98,17 +98,20 @@ def test_an_application_that_fails_keeps_no_slot(limiter):
 def test_a_cancelled_connection_keeps_no_slot(limiter):
     """The client goes away in the middle of a stream."""
 
-    async def forever(_scope, _receive, send):
-        await send({"type": "http.response.start", "status": 200})
-        await asyncio.Event().wait()
-
     async def main():
+        streaming = asyncio.Event()
+
+        async def forever(_scope, _receive, send):
+            await send({"type": "http.response.start", "status": 200})
+            streaming.set()
+            await asyncio.Event().wait()
+
         async def ignore(_):
             await asyncio.sleep(0)
 
         app = RateLimitMiddleware(forever, limiter, context=who)
         task = asyncio.create_task(app({"type": "http", "path": "/", "headers": []}, ignore, ignore))
-        await asyncio.sleep(0.01)
+        await streaming.wait()
         assert limiter._store._leases[("slots", "")]
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

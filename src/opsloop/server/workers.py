@@ -13,6 +13,7 @@ from collections.abc import Callable
 from opsloop.alerting.worker import AlertWorker
 from opsloop.clock import Clock
 from opsloop.dashboard.worker import SignalWorker
+from opsloop.errors import StoreError
 from opsloop.event import Event
 from opsloop.improvement.worker import IncidentWorker
 from opsloop.online_eval.worker import EvalWorker
@@ -76,5 +77,5 @@ class Workers:
         )
         try:
             self._database.append([event])
-        except Exception:  # noqa: BLE001 - the store is what failed; the counter and /metrics show it
+        except StoreError:  # the store is what failed; the counter, /health and /metrics show it
             self.failures["report"] += 1
