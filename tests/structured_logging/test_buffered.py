@@ -111,25 +111,27 @@ def test_a_sink_that_does_not_answer_does_not_hold_the_host(clock):
 class Broken:
     """A sink that fails until it is mended."""
 
-    def __init__(self):
+    def __init__(self, cause):
+        self.cause = cause
         self.mended = False
         self.events = []
 
     def append(self, events):
         """Refuse, or keep."""
         if not self.mended:
-            raise StoreError("disk full", fix="make room")
+            raise self.cause
         self.events += events
 
 
-def test_failed_writes_are_counted_and_the_next_ones_go_on():
-    """A refusal is never raised into the host, and does not end the writer."""
-    broken = Broken()
+@pytest.mark.parametrize("cause", [StoreError("disk full", fix="make room"), LookupError("no such table")])
+def test_failed_writes_are_counted_and_the_next_ones_go_on(cause):
+    """A refusal is never raised into the host, and does not end the writer, whatever the sink raised."""
+    broken = Broken(cause)
     sink = BufferedSink(broken)
     log = Logger(sink)
     log.info("lost")
     assert sink.flush(20)
-    assert (sink.written, sink.failed, sink.last_error) == (0, 1, "StoreError: disk full; make room")
+    assert (sink.written, sink.failed, sink.last_error) == (0, 1, f"{type(cause).__name__}: {cause}")
     broken.mended = True
     log.info("kept")
     sink.close(20)

@@ -105,3 +105,64 @@ def test_an_async_stream_is_measured_alike(log, memory, clock):
 
     assert asyncio.run(main()) == ["a", "b"]
     assert spans(memory) == [("llm", "", 300_000, 200_000, None, "")]
+
+
+def test_a_conversation_goes_both_ways(log, memory):
+    """What the consumer sends and throws reaches the generator, and what the generator returns reaches the consumer."""
+
+    @log.tool
+    def search():
+        told = yield "ready"
+        try:
+            yield f"told {told}"
+        except KeyError as cause:
+            yield f"caught {cause}"
+        return "done"
+
+    talk = search()
+    assert [next(talk), talk.send("lamp"), talk.throw(KeyError("no"))] == ["ready", "told lamp", "caught 'no'"]
+    with pytest.raises(StopIteration) as end:
+        next(talk)
+    assert end.value.value == "done"
+    assert [(event.tool, event.error) for event in memory] == [("search", False)]
+
+
+def test_an_async_conversation_goes_both_ways(log, memory):
+    """An async generator hears what is sent and thrown; closing it early ends its step without a failure."""
+    closed = []
+
+    @log.tool
+    async def search():
+        try:
+            told = yield "ready"
+            try:
+                yield f"told {told}"
+            except KeyError as cause:
+                yield f"caught {cause}"
+            yield "more"
+        finally:
+            closed.append(True)
+
+    async def main():
+        talk = search()
+        heard = [await anext(talk), await talk.asend("lamp"), await talk.athrow(KeyError("no"))]
+        await talk.aclose()
+        return heard
+
+    assert asyncio.run(main()) == ["ready", "told lamp", "caught 'no'"]
+    assert closed == [True]
+    assert [(event.tool, event.error) for event in memory] == [("search", False)]
+
+
+def test_what_nobody_catches_is_the_step_s_failure(log, memory):
+    """An exception thrown into the generator that it does not handle is its step's error, and the consumer's."""
+
+    @log.tool
+    def search():
+        yield 1
+
+    talk = search()
+    next(talk)
+    with pytest.raises(KeyError):
+        talk.throw(KeyError("no"))
+    assert [(event.tool, event.error, event.error_type) for event in memory] == [("search", True, "KeyError")]

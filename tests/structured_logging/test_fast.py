@@ -15,7 +15,7 @@ from opsloop.event import FIELDS, Event, decode_event
 from opsloop.stream import MemoryStream
 from opsloop.structured_logging import BufferedSink, JsonLinesSink, Logger, Pattern, Rules, Sampling
 from opsloop.structured_logging.handover import Handover
-from opsloop.structured_logging.redact import PATTERNS, may_hold_secrets, redact
+from opsloop.structured_logging.redact import PATTERNS, redact, values_may_hold_secrets
 from opsloop.structured_logging.sinks import flat_line
 
 names = st.sampled_from(
@@ -74,10 +74,10 @@ def test_a_flat_line_reads_back_as_its_event(attributes):
 @given(text=st.text(max_size=30) | st.from_regex(r"[A-Za-z0-9@:=_. -]{0,40}", fullmatch=True))
 def test_the_quick_look_misses_nothing(text):
     """A text that the quick look lets pass is one that no built-in pattern matches."""
-    if not may_hold_secrets(text, {}):
+    if not values_may_hold_secrets(text, {}):
         assert not any(pattern.compiled.search(text) for pattern in PATTERNS)
     own = Rules().extended(patterns=[Pattern("ORDER", "ord[a-z]+")])
-    assert may_hold_secrets("ordering", {}, own)
+    assert values_may_hold_secrets("ordering", {}, own)
     assert redact(Event(ts_ns=0, event="log", message="ordering"), own).message == "[ORDER_1]"
 
 

@@ -218,19 +218,23 @@ def test_an_event_is_a_copy(log, memory):
 class Broken:
     """A sink that refuses everything."""
 
+    def __init__(self, cause):
+        self.cause = cause
+
     def append(self, events):
         """Refuse."""
-        raise StoreError("disk full")
+        raise self.cause
 
 
-def test_a_broken_sink_never_reaches_the_host(clock):
-    """A failed write is counted and its reason kept; the call returns."""
+@pytest.mark.parametrize("cause", [StoreError("disk full"), KeyError("disk full"), ZeroDivisionError("disk full")])
+def test_a_broken_sink_never_reaches_the_host(clock, cause):
+    """A failed write is counted and its reason kept, whatever the sink raised; the call returns."""
     out = io.StringIO()
-    log = Logger(Broken(), clock=clock, writer=out)
+    log = Logger(Broken(cause), clock=clock, writer=out)
     log.error("one")
     with log.request():
         pass
-    assert (log.failed, log.last_error) == (2, "StoreError: disk full")
+    assert (log.failed, log.last_error) == (2, f"{type(cause).__name__}: {cause}")
     assert [decode_event(line).event for line in out.getvalue().splitlines()] == ["log", "request"]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from types import MappingProxyType
@@ -135,7 +135,8 @@ def wrap(function: Callable[P, R]) -> Callable[P, R]:
 def isolated(function: Callable[P, R]) -> Callable[P, R]:
     """Decorate a generator or async generator function so that what it binds never reaches its consumer.
 
-    Its own context is put in place for each step and taken away before the item is handed over.
+    Its own context is put in place for each step and taken away before the item is handed over. What the consumer
+    sends or throws reaches the generator, and what it returns the consumer.
 
     >>> @isolated
     ... def answer():
@@ -148,7 +149,7 @@ def isolated(function: Callable[P, R]) -> Callable[P, R]:
 
         @functools.wraps(function)
         def start_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-            return _each_async(function(*args, **kwargs))
+            return _IsolatedAsync(function(*args, **kwargs))
 
         return start_async
     if not inspect.isgeneratorfunction(function):
@@ -156,40 +157,52 @@ def isolated(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def start(*args: P.args, **kwargs: P.kwargs) -> Any:
-        return _each(function(*args, **kwargs))
+        return _Isolated(function(*args, **kwargs))
 
     return start
 
 
-def _each(inner: Any) -> Iterator[Any]:
-    own = current()
-    try:
-        while True:
-            with use(own):
-                try:
-                    item = next(inner)
-                except StopIteration:
-                    return
-                finally:
-                    own = current()
-            yield item
-    finally:
-        with use(own):
-            inner.close()
+class _Isolated(Generator[Any, Any, Any]):
+    """A generator in its own context; ``close`` and ``next`` come with the base class."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self._own = current()
+
+    def send(self, value: Any) -> Any:
+        return self._step(self._inner.send, value)
+
+    def throw(self, *cause: Any) -> Any:
+        return self._step(self._inner.throw, *cause)
+
+    def _step(self, step: Callable[..., Any], *args: Any) -> Any:
+        with use(self._own):
+            try:
+                return step(*args)
+            finally:
+                self._own = current()
+
+    def __del__(self) -> None:
+        """Close it in its own context, as the interpreter would in the last consumer's."""
+        self.close()
 
 
-async def _each_async(inner: Any) -> AsyncIterator[Any]:
-    own = current()
-    try:
-        while True:
-            with use(own):
-                try:
-                    item = await anext(inner)
-                except StopAsyncIteration:
-                    return
-                finally:
-                    own = current()
-            yield item
-    finally:
-        with use(own):
-            await inner.aclose()
+class _IsolatedAsync(AsyncGenerator[Any, Any]):
+    """An async generator in its own context. One that is left open is closed by the event loop, as any other."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self._own = current()
+
+    async def asend(self, value: Any) -> Any:
+        return await self._step(self._inner.asend, value)
+
+    async def athrow(self, *cause: Any) -> Any:
+        return await self._step(self._inner.athrow, *cause)
+
+    async def _step(self, step: Callable[..., Any], *args: Any) -> Any:
+        with use(self._own):
+            try:
+                return await step(*args)
+            finally:
+                self._own = current()

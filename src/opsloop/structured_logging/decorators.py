@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -28,8 +28,9 @@ def traced(
     """Decorate ``function``, or return the decorator when there is none yet.
 
     The event has the call's duration and failure. Of a generator, plain or async, it ends with the last item or when
-    the consumer closes it, and its first item counts as the first token; what the generator binds stays out of the
-    consumer, and ``send`` is not passed on. A ``measure`` that fails adds nothing and raises nothing.
+    the consumer closes it, and its first item counts as the first token. What the generator binds stays out of the
+    consumer; what the consumer sends and throws reaches the generator. A ``measure`` that fails adds nothing and raises
+    nothing.
 
     >>> from opsloop.stream import MemoryStream
     >>> from opsloop.structured_logging.logger import Logger
@@ -62,20 +63,37 @@ def _decorated(
 
     if inspect.isasyncgenfunction(function):
 
-        async def stream_async(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        async def stream_async(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
             with step(kind, **given) as scope:
-                async for item in function(*args, **kwargs):
+                inner = function(*args, **kwargs)
+                advance = functools.partial(inner.asend, None)
+                while True:  # what ``yield from`` does in a plain generator
+                    try:
+                        item = await advance()
+                    except StopAsyncIteration:
+                        return
                     scope.first_token()
-                    yield measured(scope, item)
+                    try:
+                        sent = yield measured(scope, item)
+                    except GeneratorExit:
+                        await inner.aclose()
+                        raise
+                    except BaseException as cause:  # noqa: BLE001 - it is the generator's to handle
+                        advance = functools.partial(inner.athrow, cause)
+                    else:
+                        advance = functools.partial(inner.asend, sent)
 
         return functools.wraps(function)(isolated(stream_async))
     if inspect.isgeneratorfunction(function):
 
-        def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        def stream(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
             with step(kind, **given) as scope:
-                for item in function(*args, **kwargs):
+
+                def look(item: Any) -> Any:
                     scope.first_token()
-                    yield measured(scope, item)
+                    return measured(scope, item)
+
+                return (yield from _Watched(function(*args, **kwargs), look))
 
         return functools.wraps(function)(isolated(stream))
     if inspect.iscoroutinefunction(function):
@@ -91,3 +109,17 @@ def _decorated(
             return measured(scope, function(*args, **kwargs))
 
     return functools.wraps(function)(call)
+
+
+class _Watched(Generator[Any, Any, Any]):
+    """A generator whose every item is looked at."""
+
+    def __init__(self, inner: Any, look: Callable[[Any], Any]) -> None:
+        self._inner = inner
+        self._look = look
+
+    def send(self, value: Any) -> Any:
+        return self._look(self._inner.send(value))
+
+    def throw(self, *cause: Any) -> Any:
+        return self._look(self._inner.throw(*cause))

@@ -8,7 +8,7 @@ takes the way of :class:`Output`, which makes the event first.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -17,7 +17,7 @@ from opsloop.filter import INTEGER_FIELDS, TEXT_FIELDS
 from opsloop.structured_logging.context import CURRENT, Context
 from opsloop.structured_logging.output import SINK_FAILURES, Bound, Output
 from opsloop.structured_logging.record import make_event
-from opsloop.structured_logging.redact import may_hold_secrets, redact
+from opsloop.structured_logging.redact import names_hold_secrets, redact, values_may_hold_secrets
 from opsloop.structured_logging.sinks import RESERVED, JsonLinesSink, flat_line
 
 __all__ = ["LineOutput"]
@@ -31,11 +31,27 @@ _TYPES: Final = {
 """The columns whose fit is told by the type of a value, and a count by its sign."""
 _OWN: Final = frozenset({"event", "message", "severity", "ts_ns"})
 """What each call says of itself: a line cannot be prepared where one of them is bound."""
-_FAILURES: Final = (*SINK_FAILURES, OverflowError, msgspec.MsgspecError)
-_Prepared = tuple[Context, list[bytes], frozenset[str], frozenset[str]]
-"""What a logger's bound fields and a context have in common for every call: the context; the line of each severity up
-to the call's fields, empty until it is needed; the names that need a closer look; and those of them that are bound."""
-_NOTHING_PREPARED: Final[_Prepared] = (Context(), [], frozenset(), frozenset())
+_Check = tuple[tuple[str, Any], ...]
+"""What has to be asked of a call's values before they may be written as they are: the columns, with their types."""
+_CLOSER_LOOK: Final = (("", type),)
+"""A check that no call passes: what these names mean depends on more than the types."""
+_MOST_SHAPES: Final = 1_000
+_MOST_NAMES: Final = 10_000
+
+
+class _Prepared(NamedTuple):
+    """What a logger's bound fields and a context have in common for every call."""
+
+    context: Context
+    heads: list[bytes]
+    """The line of each severity up to the call's fields, empty until it is needed."""
+    plain: set[str]
+    """Names that were looked at: attributes that are not bound, and hold no secret by their name."""
+    shapes: dict[tuple[str, ...], _Check]
+    """By the names of a call's fields, where one of them is not plain: what to check."""
+
+
+_NOTHING_PREPARED: Final = _Prepared(Context(), [], set(), {})
 
 
 class LineOutput(Output):
@@ -51,33 +67,48 @@ class LineOutput(Output):
 
     def log(self, severity: int, message: str, bound: Bound, fields: dict[str, Any]) -> None:
         """Write one ``log`` line."""
-        context, heads, names, taken = bound.prepared or _NOTHING_PREPARED
+        context, heads, plain, shapes = bound.prepared or _NOTHING_PREPARED
         if context is not self._current():
-            context, heads, names, taken = self._prepare(bound)
-        rules = self._rules
-        if (
-            (names.isdisjoint(fields) or _fit(names, taken, fields))
-            and type(message) is str
-            and (rules is None or not may_hold_secrets(message, fields, rules))
+            context, heads, plain, shapes = self._prepare(bound)
+        if type(message) is str and (
+            plain.issuperset(fields)
+            or _fit(shapes.get((*fields,)) or self._shape((*fields,), plain, shapes, context, bound), fields)
         ):
+            rules = self._rules
             head = heads[severity] or self._head(heads, severity, context, bound)
-            if head:
+            if head and (rules is None or not values_may_hold_secrets(message, fields, rules)):
                 fields["message"] = message
                 fields["ts_ns"] = self._now_ns()
                 try:
                     self._write(head + _ENCODE(fields)[1:] + b"\n")
-                except _FAILURES:  # the long way finds out whether it was the encoder or the file
+                except SINK_FAILURES:  # the long way finds out whether it was the encoder or the file
                     del fields["ts_ns"]
                 else:
                     return
         super().log(severity, message, bound, fields)
 
     def _prepare(self, bound: Bound) -> _Prepared:
-        """Work out which names need a closer look in this context, and remember them with the logger."""
-        context = self._current()
-        taken = frozenset({*self._stamp, *context.fields, *bound.fields, "rejected"})
-        bound.prepared = prepared = (context, [b""] * len(SEVERITIES), RESERVED | taken, taken)
+        """Start afresh in this context, and remember with the logger what is worked out."""
+        bound.prepared = prepared = _Prepared(self._current(), [b""] * len(SEVERITIES), set(), {})
         return prepared
+
+    def _shape(
+        self, names: tuple[str, ...], plain: set[str], shapes: dict[Any, _Check], context: Context, bound: Bound
+    ) -> _Check:
+        """Work out what calls with fields of these names have to be asked, and remember it."""
+        taken = frozenset({*self._stamp, *context.fields, *bound.fields, "rejected"})
+        columns = tuple((name, _TYPES[name]) for name in names if name in _TYPES)
+        closer = (
+            not taken.isdisjoint(names)
+            or not RESERVED.difference(_TYPES).isdisjoint(names)
+            or (self._rules is not None and names_hold_secrets(names, self._rules))
+        )
+        check = _CLOSER_LOOK if closer else columns
+        if len(shapes) < _MOST_SHAPES and (closer or columns):
+            shapes[names] = check
+        elif len(plain) < _MOST_NAMES and not closer:
+            plain.update(names)
+        return check
 
     def _head(self, heads: list[bytes], severity: int, context: Context, bound: Bound) -> bytes:
         """Encode what is bound, for one severity; empty when each event has to be looked at."""
@@ -91,11 +122,10 @@ class LineOutput(Output):
         return head
 
 
-def _fit(names: frozenset[str], taken: frozenset[str], fields: dict[str, Any]) -> bool:
-    """Tell whether every name that needs a closer look is a column that is not bound and fits its value."""
-    for name in names.intersection(fields):
-        kind = _TYPES.get(name)
-        value: Any = fields[name]
-        if name in taken or type(value) is not kind or (type(value) is int and not 0 <= value <= INT64_MAX):
+def _fit(check: _Check, fields: dict[str, Any]) -> bool:
+    """Tell whether the values of columns are of their types, and counts in their range."""
+    for name, kind in check:
+        value: Any = fields.get(name)
+        if type(value) is not kind or (kind is int and not 0 <= value <= INT64_MAX):
             return False
     return True

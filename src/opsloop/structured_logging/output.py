@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import IO, Any, Final
 
 from opsloop.clock import Clock, Ids
-from opsloop.errors import ConfigError, OpsloopError
+from opsloop.errors import ConfigError
 from opsloop.event import SEVERITIES, Event
 from opsloop.stream import Sink
 from opsloop.structured_logging.context import Context, current
@@ -20,8 +20,8 @@ __all__ = ["NO_FIELDS", "SINK_FAILURES", "SPAN_KINDS", "Bound", "Output", "rules
 
 SPAN_KINDS: Final = frozenset({"request", "llm", "embed", "retrieve", "rerank", "tool", "agent", "guardrail", "span"})
 """The kinds that are spans of their own; any other event of a request happens in the span that is open."""
-SINK_FAILURES: Final = (OpsloopError, OSError, RuntimeError, TypeError, ValueError)
-"""What a sink may fail with. The host must not pay for it, so it is counted and shown, never raised."""
+SINK_FAILURES: Final = (Exception,)
+"""What a sink may fail with: it may be anybody's code. The host must not pay for it: counted and shown, not raised."""
 NO_FIELDS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -30,8 +30,9 @@ __all__ = [
     "Tokens",
     "iban_valid",
     "luhn_valid",
-    "may_hold_secrets",
+    "names_hold_secrets",
     "redact",
+    "values_may_hold_secrets",
 ]
 
 MASK: Final = "[REDACTED]"
@@ -144,7 +145,8 @@ _BUILT_IN: Final = frozenset(PATTERNS)
 _SIGNS: Final = re.compile(r"[0-9@:=_-]|[bB][eE][aA][rR][eE][rR]|eyJ|A[KS]IA|AIza|SG\.")
 """A text without any of these matches no built-in pattern: one quick look instead of ten searches."""
 _ATOMS: Final = frozenset({int, float, bool, type(None)})
-_MOST_NAMES: Final = 10_000
+_SHORT: Final = 100
+_MOST_TEXTS: Final = 10_000
 
 SECRET_KEYS: Final = frozenset(
     {
@@ -170,7 +172,7 @@ class Rules:
     own_patterns: tuple[Pattern, ...] = field(init=False, repr=False, compare=False)
     """Those of the patterns that are not built in."""
     harmless: set[str] = field(init=False, repr=False, compare=False, default_factory=set)
-    """Names that were looked at and hold no secret."""
+    """Short texts that were looked at and that no pattern can match: a program repeats most of what it says."""
 
     def __post_init__(self) -> None:
         """Tell one's own patterns from the built-in ones."""
@@ -201,24 +203,28 @@ def redact(event: Event, rules: Rules = DEFAULT_RULES, tokens: Tokens | None = N
     return event.replace(message=message, attributes=attributes)
 
 
-def may_hold_secrets(message: str, fields: dict[str, Any], rules: Rules = DEFAULT_RULES) -> bool:
-    """Tell quickly whether redaction could change a call's message or fields; ``False`` is certain, ``True`` is not.
+def names_hold_secrets(names: Iterable[str], rules: Rules = DEFAULT_RULES) -> bool:
+    """Tell whether the value under one of these names is masked, whatever it is.
 
-    >>> may_hold_secrets("question received", {"words": 5}), may_hold_secrets("ok", {"Password": "x"})
+    >>> names_hold_secrets(["words", "Password"]), names_hold_secrets(["session_id"])
+    (True, False)
+    """
+    return any(_is_secret(name, rules) for name in names)
+
+
+def values_may_hold_secrets(message: str, fields: Mapping[str, Any], rules: Rules = DEFAULT_RULES) -> bool:
+    """Tell quickly whether a pattern could match in a call's texts; ``False`` is certain, ``True`` is not.
+
+    >>> values_may_hold_secrets("question received", {"words": 5}), values_may_hold_secrets("ok", {"to": "a@b.org"})
     (False, True)
     """
-    if _is_suspicious(message, rules):
+    harmless = rules.harmless
+    if message not in harmless and _is_suspicious(message, rules):
         return True
-    if not rules.harmless.issuperset(fields):
-        for name in fields:
-            if _is_secret(name, rules):
-                return True
-            if len(rules.harmless) < _MOST_NAMES:
-                rules.harmless.add(name)
     for value in fields.values():
         kind = type(value)
         if kind is str:
-            if _is_suspicious(value, rules):
+            if value not in harmless and _is_suspicious(value, rules):
                 return True
         elif kind not in _ATOMS:
             return True
@@ -227,7 +233,11 @@ def may_hold_secrets(message: str, fields: dict[str, Any], rules: Rules = DEFAUL
 
 def _is_suspicious(text: str, rules: Rules) -> bool:
     """Tell whether a pattern could match: a built-in one by its signs, one's own by a search."""
-    return _SIGNS.search(text) is not None or any(pattern.compiled.search(text) for pattern in rules.own_patterns)
+    if _SIGNS.search(text) is not None or any(pattern.compiled.search(text) for pattern in rules.own_patterns):
+        return True
+    if len(text) <= _SHORT and len(rules.harmless) < _MOST_TEXTS:
+        rules.harmless.add(text)
+    return False
 
 
 def _is_secret(name: str, rules: Rules) -> bool:
