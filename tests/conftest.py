@@ -6,9 +6,14 @@ import itertools
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from opsloop.clock import ManualClock, SeededIds
 from opsloop.stream import MemoryStream
+
+# How long an example takes is the machine's business, not a property: a busy one must not fail a test.
+settings.register_profile("untimed", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 _DATABASES = itertools.count()
 

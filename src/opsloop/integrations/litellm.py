@@ -16,7 +16,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
 from typing import Any, Final
 
 from opsloop.rate_limit import Amounts, Context, Decision, Limiter, limit_headers
-from opsloop.rate_limit.estimate import Estimator, actual_of, estimate_of
+from opsloop.rate_limit.answer import usage_of, written_in
+from opsloop.rate_limit.estimate import Estimator, estimate_of
 from opsloop.rate_limit.metered import Metered
 from opsloop.rate_limit.waiting import Waiting
 
@@ -107,8 +108,8 @@ class LiteLLMHooks:
         try:
             async for chunk in response:
                 if answer is not None:
-                    answer.add(_written(chunk))
-                    answer.tell(_usage(chunk))
+                    answer.add(written_in(chunk))
+                    answer.tell(usage_of(chunk))
                 yield chunk
             ended = True
         finally:
@@ -118,7 +119,7 @@ class LiteLLMHooks:
     async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Settle with the usage of a complete answer."""
         del start_time, end_time
-        self._end(_reservation(kwargs.get("litellm_params") or {}), usage=_usage(response_obj), completed=True)
+        self._end(_reservation(kwargs.get("litellm_params") or {}), usage=usage_of(response_obj), completed=True)
 
     async def async_post_call_failure_hook(
         self, request_data: Any, original_exception: Exception, user_api_key_dict: Any, traceback_str: Any = None
@@ -156,26 +157,3 @@ def _reservation(data: Mapping[str, Any]) -> str:
         if isinstance(metadata, Mapping) and metadata.get(METADATA_KEY):
             return str(metadata[METADATA_KEY])
     return ""
-
-
-def _usage(answer: Any) -> dict[str, Any]:
-    """Return the usage of a response or chunk, an object or a mapping, as a mapping."""
-    usage = answer.get("usage") if isinstance(answer, Mapping) else getattr(answer, "usage", None)
-    if usage is None:
-        return {}
-    if isinstance(usage, Mapping):
-        return dict(usage)
-    told = {name: getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")}
-    told |= {name: getattr(usage, name, None) for name in ("input_tokens", "output_tokens")}
-    return told if actual_of(told) else {}
-
-
-def _written(chunk: Any) -> int:
-    """Return the tokens that a chunk holds, of which every choice with a text in it is about one."""
-    choices = chunk.get("choices") if isinstance(chunk, Mapping) else getattr(chunk, "choices", None)
-    count = 0
-    for choice in choices or ():
-        delta = choice.get("delta") if isinstance(choice, Mapping) else getattr(choice, "delta", None)
-        text = delta.get("content") if isinstance(delta, Mapping) else getattr(delta, "content", None)
-        count += bool(text)
-    return count
