@@ -15,7 +15,7 @@ An answer that failed costs no tokens. Refusals are in the form that the provide
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -23,18 +23,13 @@ import msgspec
 from opsloop.errors import StoreError
 from opsloop.rate_limit import Context, Decision, Limiter, limit_headers
 from opsloop.rate_limit.answer import AnswerReader
+from opsloop.rate_limit.asgi import App, Message, Receive, Scope, Send, encoded
 from opsloop.rate_limit.estimate import Estimator, estimate_of
 from opsloop.rate_limit.headers import Dialect
 from opsloop.rate_limit.metered import Metered
 from opsloop.rate_limit.waiting import Waiting
 
 __all__ = ["PATHS", "ModelGateway"]
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 PATHS: Final[Mapping[str, Dialect]] = {
     "/v1/chat/completions": "openai",
@@ -140,7 +135,7 @@ class _Watched:
 
     def __init__(self, send: Send, headers: Iterable[tuple[str, str]]) -> None:
         self._send = send
-        self._headers = _encoded(headers)
+        self._headers = encoded(headers)
         self.status = 200
         self.reader: AnswerReader | None = None
         self.ended = False
@@ -208,9 +203,5 @@ def _refusal(dialect: Dialect, kind: str, said: str) -> dict[str, Any]:
 async def _answer(send: Send, status: int, body: dict[str, Any], headers: Iterable[tuple[str, str]] = ()) -> None:
     payload = msgspec.json.encode(body)
     plain = (("content-type", "application/json"), ("content-length", str(len(payload))), *headers)
-    await send({"type": "http.response.start", "status": status, "headers": _encoded(plain)})
+    await send({"type": "http.response.start", "status": status, "headers": encoded(plain)})
     await send({"type": "http.response.body", "body": payload})
-
-
-def _encoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]

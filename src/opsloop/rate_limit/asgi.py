@@ -17,7 +17,7 @@ from opsloop.rate_limit.headers import Dialect, limit_headers, problem, unavaila
 from opsloop.rate_limit.limiter import Limiter, RateLimitedError, Slot
 from opsloop.rate_limit.waiting import Waiting
 
-__all__ = ["DECISION_KEY", "RateLimitMiddleware"]
+__all__ = ["DECISION_KEY", "App", "Message", "RateLimitMiddleware", "Receive", "Scope", "Send", "encoded"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -94,7 +94,7 @@ class RateLimitMiddleware:
 
         async def tell(message: Message) -> None:
             if message["type"] == "http.response.start":
-                told = _encoded(limit_headers(decision, dialects=self._dialects))
+                told = encoded(limit_headers(decision, dialects=self._dialects))
                 message = {**message, "headers": [*message.get("headers", ()), *told]}
             await send(message)
 
@@ -107,9 +107,10 @@ async def _answer(scope: Scope, send: Send, status: int, body: dict[str, Any], h
         return
     payload = msgspec.json.encode(body)
     plain = [("content-type", "application/problem+json"), ("content-length", str(len(payload))), *headers]
-    await send({"type": "http.response.start", "status": status, "headers": _encoded(plain)})
+    await send({"type": "http.response.start", "status": status, "headers": encoded(plain)})
     await send({"type": "http.response.body", "body": payload})
 
 
-def _encoded(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+def encoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Return headers as ASGI carries them."""
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
