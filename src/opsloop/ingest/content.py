@@ -1,4 +1,10 @@
-"""What was asked, answered and retrieved: the texts of a span under our names ``input``, ``output``, ``documents``."""
+"""What was asked, answered and retrieved: the texts of a span under our names ``input``, ``output``, ``documents``.
+
+Rule
+    ``input`` is the last thing that the user said, ``output`` what the model answered, as text; an answer that only
+    calls tools is written as ``name(arguments)``, one call a line. Where a sender gives the provider's request and
+    answer as JSON, the text is taken out of it; JSON of any other shape stays as it came.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +14,10 @@ from typing import Any, Final
 
 import msgspec
 
-__all__ = ["content_of"]
+__all__ = ["Name", "content_of", "value_of"]
+
+Name = str | tuple[str | int, ...]
+"""An attribute's name, or a path into an attribute that holds JSON: its name, then keys and positions."""
 
 INPUT: Final = (
     "input.value",
@@ -20,6 +29,7 @@ INPUT: Final = (
     "tool_arguments",
     "ai.toolCall.args",
     "mlflow.spanInputs",
+    "pydantic_ai.all_messages",
     "genkit:input",
     "input",
 )
@@ -35,12 +45,27 @@ OUTPUT: Final = (
     "tool_response",
     "ai.toolCall.result",
     "mlflow.spanOutputs",
+    "pydantic_ai.all_messages",
     "genkit:output",
     "output",
 )
 INDEXED_INPUT: Final = ("gen_ai.prompt", "llm.input_messages")
 INDEXED_OUTPUT: Final = ("gen_ai.completion", "llm.output_messages")
-FINISH: Final = ("gen_ai.response.finish_reasons", "llm.finish_reason", "ai.response.finishReason")
+FINISH: Final[tuple[Name, ...]] = (
+    "gen_ai.response.finish_reasons",
+    "llm.finish_reason",
+    "ai.response.finishReason",
+    "langfuse.observation.metadata.finish_reason",
+    ("mlflow.spanOutputs", "choices", 0, "finish_reason"),
+)
+DOCUMENT_FIELDS: Final[Mapping[str, str]] = {
+    "id": "id",
+    "score": "score",
+    "content": "content",
+    "page_content": "content",
+    "text": "content",
+}
+"""What retrievers call the fields of a document, and what we do."""
 MAX_SLOTS: Final = 10_000
 _DOCUMENT: Final = re.compile(r"retrieval\.documents\.(\d{1,6})\.document\.(id|score|content)")
 _MESSAGE: Final = re.compile(
@@ -48,44 +73,104 @@ _MESSAGE: Final = re.compile(
 )
 
 
-def content_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def value_of(attributes: Mapping[str, Any], name: Name) -> Any:
+    """Return the value of a name, or ``None``; a text in JSON quotes is what it quotes.
+
+    >>> value_of({"usage": '{"input": 9}', "model": '"gpt-4o"'}, ("usage", "input"))
+    9
+    >>> value_of({"usage": '{"input": 9}', "model": '"gpt-4o"'}, "model")
+    'gpt-4o'
+    """
+    if isinstance(name, str):
+        value = attributes.get(name)
+        return _decoded(value, value) if isinstance(value, str) and value[:1] == '"' == value[-1:] else value
+    value = _decoded(attributes.get(str(name[0])))
+    for key in name[1:]:
+        if isinstance(value, Mapping):
+            value = value.get(key)
+        elif isinstance(value, list) and isinstance(key, int) and key < len(value):
+            value = value[key]
+        else:
+            return None
+    return value
+
+
+def content_of(attributes: Mapping[str, Any], *, kind: str = "") -> dict[str, Any]:
     """Return ``input``, ``output``, ``documents`` and ``finish_reason`` as far as the attributes tell them.
 
     >>> content_of({"gen_ai.output.messages": '[{"role": "assistant", "parts": [{"type": "text", "content": "Hi"}]}]'})
     {'output': 'Hi'}
     """
     indexed = _indexed_messages(attributes)
+    documents = _documents(attributes)
+    if documents is None and kind == "retrieve":
+        documents = _answered_documents(attributes)
     found: dict[str, Any] = {
         "input": _messages(attributes.get("gen_ai.input.messages"), role="user")
         or _last(indexed, INDEXED_INPUT)
-        or _first(attributes, INPUT),
+        or _spoken(attributes, INPUT, role="user"),
         "output": _messages(attributes.get("gen_ai.output.messages"), role="assistant")
         or _last(indexed, INDEXED_OUTPUT)
-        or _first(attributes, OUTPUT),
-        "documents": _documents(attributes),
-        "finish_reason": _first(attributes, FINISH),
+        or ("" if kind == "embed" else _spoken(attributes, OUTPUT, role="assistant")),
+        "documents": documents,
+        "finish_reason": _finish_reason(attributes),
     }
     return {name: value for name, value in found.items() if value not in ("", None)}
 
 
-def _first(attributes: Mapping[str, Any], names: Iterable[str]) -> str:
+def _spoken(attributes: Mapping[str, Any], names: Iterable[str], *, role: str) -> str:
+    """Return the first text that is not empty: what the role said where the text is a provider's JSON, else all."""
     for name in names:
-        value = attributes.get(name)
-        if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-            return ", ".join(value)
-        if value not in (None, "", [], {}):
-            return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        value = value_of(attributes, name)
+        if value in (None, "", "null", "{}", "[]", [], {}):
+            continue
+        said = _said(value, role=role)
+        if said:
+            return said
+        return value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return ""
 
 
-def _decoded(value: Any) -> Any:
+def _said(value: Any, *, role: str) -> str:
+    """Return what a role said in a list of messages, one message, or a provider's request or answer."""
+    if isinstance(value, str) and value[:1] not in {"{", "["}:
+        return ""
+    tree = _decoded(value)
+    if isinstance(tree, Mapping):
+        choices = tree.get("choices")
+        if isinstance(choices, list) and choices and isinstance(choices[0], Mapping):
+            tree = [choices[0].get("message")]
+        elif isinstance(tree.get("messages"), list):
+            tree = tree["messages"]
+        elif "role" in tree:
+            tree = [tree]
+        else:
+            asked = tree.get("input") if "model" in tree else None  # what is to be embedded
+            return asked if isinstance(asked, str) else ""
+    spoken = isinstance(tree, list) and all(isinstance(item, Mapping) and "role" in item for item in tree)
+    return _messages(tree, role=role) if spoken else ""
+
+
+def _finish_reason(attributes: Mapping[str, Any]) -> str:
+    for name in FINISH:
+        value = value_of(attributes, name)
+        if isinstance(value, str) and value.startswith("["):
+            value = _decoded(value, value)
+        if isinstance(value, list):
+            value = ", ".join(item for item in value if isinstance(item, str))
+        if value and isinstance(value, str):
+            return value
+    return ""
+
+
+def _decoded(value: Any, otherwise: Any = None) -> Any:
     """Return a JSON text as what it says; content comes as text on spans and structured on log records."""
     if not isinstance(value, str):
         return value
     try:
         return msgspec.json.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
+    except (msgspec.DecodeError, UnicodeError):
+        return otherwise
 
 
 def _messages(value: Any, *, role: str) -> str:
@@ -97,6 +182,7 @@ def _messages(value: Any, *, role: str) -> str:
         if isinstance(message, Mapping) and message.get("role", role) == role:
             parts = message.get("parts", message.get("content", ""))
             text = parts if isinstance(parts, str) else "\n".join(_part_texts(parts))
+            text = text or "\n".join(_calls(parts)) or "\n".join(_calls(message.get("tool_calls")))
             if text:
                 return text
     return ""
@@ -108,6 +194,17 @@ def _part_texts(parts: Any) -> Iterable[str]:
             content = part.get("content", part.get("text", ""))
             if isinstance(content, str):
                 yield content
+
+
+def _calls(parts: Any) -> Iterable[str]:
+    """Yield the tool calls of a message, of the conventions or of OpenAI, each as ``name(arguments)``."""
+    for part in parts if isinstance(parts, list) else ():
+        if not isinstance(part, Mapping) or part.get("type") not in {"tool_call", "function"}:
+            continue
+        call = part.get("function", part)
+        if isinstance(call, Mapping) and isinstance(call.get("name"), str):
+            given = call.get("arguments", "")
+            yield f"{call['name']}({given if isinstance(given, str) else msgspec.json.encode(given).decode()})"
 
 
 def _indexed_messages(attributes: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
@@ -140,3 +237,15 @@ def _documents(attributes: Mapping[str, Any]) -> list[dict[str, Any]] | None:
         if match and (int(match[1]) in slots or len(slots) < MAX_SLOTS):
             slots.setdefault(int(match[1]), {})[match[2]] = value
     return [slots[index] for index in sorted(slots)] or None
+
+
+def _answered_documents(attributes: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Return the documents that a retrieval gives as its plain output: a list of objects, empty for none found."""
+    for name in OUTPUT:
+        listed = _decoded(attributes.get(name))
+        if isinstance(listed, list) and all(isinstance(item, Mapping) for item in listed):
+            return [
+                {ours: item[theirs] for theirs, ours in DOCUMENT_FIELDS.items() if theirs in item} or dict(item)
+                for item in listed[:MAX_SLOTS]
+            ]
+    return None
