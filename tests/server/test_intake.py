@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import subprocess
@@ -129,6 +130,12 @@ def test_tokens_have_scopes(new_server):
     assert server.ask("/api/events", body=line(), headers={**LINES, **bearer["in"]})["accepted"] == 1
     assert len(server.ask("/api/logs", headers=bearer["out"])["events"]) == 1
     assert len(server.ask("/api/logs", headers=bearer["all"])["events"]) == 1
+    basic = {name: {"Authorization": f"Basic {base64.b64encode(f'pk:{name}'.encode()).decode()}"} for name in bearer}
+    assert server.ask("/api/events", body=line(), headers={**LINES, **basic["in"]})["accepted"] == 1
+    assert server.refused("/api/events", body=line(), headers={**LINES, **basic["wrong"]})[0] == 401
+    assert server.refused("/api/events", body=line(), headers={**LINES, "Authorization": "Basic !"})[0] == 401
+    assert server.refused("/api/logs", headers=basic["out"])[0] == 401
+    assert server.refused("/api/logs", headers={"Authorization": "Bearer ü"})[0] == 401
 
 
 def test_beyond_loopback_a_token_is_needed(tmp_path):

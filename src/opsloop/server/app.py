@@ -55,12 +55,12 @@ def _guarded(handler: Handler, gate: Gatekeeper, scope: str) -> Handler:
 
 
 def _intake_routes(runtime: Runtime, gate: Gatekeeper) -> list[BaseRoute]:
-    """Return the paths that take events; an OTLP path is also known with its slash, or appended twice."""
+    """Return the paths that take events; an OTLP path is also known with its slash, doubled, or as Langfuse's."""
     intake = Intake(runtime)
     routes: list[BaseRoute] = [Route("/api/events", _guarded(intake.events, gate, "ingest"), methods=["POST"])]
     for signal, handler in (("traces", intake.traces), ("logs", intake.logs)):
         answer = _guarded(handler, gate, "ingest")
-        paths = (f"/v1/{signal}", f"/v1/{signal}/", f"/v1/{signal}/v1/{signal}")
+        paths = (f"/v1/{signal}", f"/v1/{signal}/", f"/v1/{signal}/v1/{signal}", f"/api/public/otel/v1/{signal}")
         routes += [Route(path, answer, methods=["POST"]) for path in paths]
     return routes
 
@@ -135,5 +135,5 @@ async def _http_problem(_: Request, error: Exception) -> Response:
 
 async def _unforeseen(request: Request, error: Exception) -> Response:
     """Answer a fault of ours with 503 where a sender would otherwise throw its batch away, and with 500 elsewhere."""
-    status = 503 if request.url.path.startswith("/v1/") else 500
+    status = 503 if "/v1/" in request.url.path else 500
     return problem(status, f"an unforeseen fault: {type(error).__name__}", fix="see the server's log")
