@@ -111,6 +111,8 @@ def test_columns_come_out_of_json(attributes, columns):
         ({"input.value": '{"model": "ada", "input": "refund policy"}'}, {"input": "refund policy"}),
         ({"input.value": '{"input": "kept whole"}'}, {"input": '{"input": "kept whole"}'}),
         ({"output.value": '{"choices": "kept whole"}'}, {"output": '{"choices": "kept whole"}'}),
+        ({"inputs": '["refund policy"]'}, {"input": "refund policy"}),
+        ({"inputs": '["refund policy", "terms"]'}, {"input": '["refund policy", "terms"]'}),
         (
             {"gen_ai.output.messages": json.dumps([{"role": "assistant", "parts": [
                 {"type": "tool_call", "id": "call_1", "name": "search_kb", "arguments": {"query": "refund"}}]}])},
@@ -123,6 +125,7 @@ def test_columns_come_out_of_json(attributes, columns):
                 {"role": "assistant", "parts": [{"type": "text", "content": "Five days."}]}])},
             {"input": "How long?", "output": "Five days."},
         ),
+        ({"pydantic_ai.all_messages": json.dumps(MESSAGES)}, {"input": "How long?"}),
         (
             {"langfuse.observation.type": "retriever", "langfuse.observation.input": "refund",
              "langfuse.observation.output": '[{"id": "d1", "content": "five days"}]'},

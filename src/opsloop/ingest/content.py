@@ -31,6 +31,7 @@ INPUT: Final = (
     "mlflow.spanInputs",
     "pydantic_ai.all_messages",
     "genkit:input",
+    "inputs",
     "input",
 )
 OUTPUT: Final = (
@@ -125,16 +126,17 @@ def _spoken(attributes: Mapping[str, Any], names: Iterable[str], *, role: str) -
         if value in (None, "", "null", "{}", "[]", [], {}):
             continue
         said = _said(value, role=role)
+        if said is None:
+            return value if isinstance(value, str) else msgspec.json.encode(value).decode()
         if said:
             return said
-        return value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return ""
 
 
-def _said(value: Any, *, role: str) -> str:
-    """Return what a role said in a list of messages, one message, or a provider's request or answer."""
+def _said(value: Any, *, role: str) -> str | None:
+    """Return what a role said in messages, or in a provider's request or answer; ``None`` where it is none of these."""
     if isinstance(value, str) and value[:1] not in {"{", "["}:
-        return ""
+        return None
     tree = _decoded(value)
     if isinstance(tree, Mapping):
         choices = tree.get("choices")
@@ -146,9 +148,13 @@ def _said(value: Any, *, role: str) -> str:
             tree = [tree]
         else:
             asked = tree.get("input") if "model" in tree else None  # what is to be embedded
-            return asked if isinstance(asked, str) else ""
-    spoken = isinstance(tree, list) and all(isinstance(item, Mapping) and "role" in item for item in tree)
-    return _messages(tree, role=role) if spoken else ""
+            return asked if isinstance(asked, str) else None
+    if not isinstance(tree, list) or not tree:
+        return None
+    if len(tree) == 1 and isinstance(tree[0], str):
+        return tree[0]
+    spoken = all(isinstance(item, Mapping) and "role" in item for item in tree)
+    return _messages(tree, role=role) if spoken else None
 
 
 def _finish_reason(attributes: Mapping[str, Any]) -> str:

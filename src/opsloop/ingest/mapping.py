@@ -266,8 +266,8 @@ def map_span(span: SpanRecord) -> Iterator[Event]:
 
 
 def _span_events(span: SpanRecord) -> Iterator[Event]:
-    """Yield an event for each span event but the marks of a stream's chunks."""
-    request_id = _identity(span.attributes, span.trace_id)["request_id"]
+    """Yield an event for each span event but the marks of a stream's chunks; what the span says of whose it is holds."""
+    owner = {name: value for name, value in _identity(span.attributes, span.trace_id).items() if value}
     for position, (ts_ns, name, fields) in enumerate(span.span_events):
         if name.startswith(CHUNK_MARKS):
             continue
@@ -284,7 +284,7 @@ def _span_events(span: SpanRecord) -> Iterator[Event]:
         )
         for event in map_log(log):
             identity = event.event_id or f"{span.trace_id}:{span.span_id}:{position}"
-            yield event.replace(event_id=identity, request_id=request_id)
+            yield event.replace(event_id=identity, **owner)
 
 
 def _log_span(span: SpanRecord) -> Iterator[Event]:
