@@ -28,6 +28,7 @@ PACKAGES = (
     "httpx",  # it imports what current releases of openai no longer bring
 )
 SENDER = "opentelemetry_openai"
+OPT_IN = {"OTEL_SEMCONV_STABILITY_OPT_IN": "gen_ai_latest_experimental"}  # else it sends no content on spans
 SHOWN = ("event", "model", "provider", "input_tokens", "output_tokens", "error_type", "duration_us")
 
 
@@ -39,9 +40,8 @@ def main() -> None:
         subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
         apps = shutil.copytree(APPS, folder / "apps")
         application = apps / f"{SENDER}.py"
-        application.write_text(
-            application.read_text().replace("instrumentation.genai.openai", "instrumentation.openai_v2")
-        )
+        text = application.read_text().replace("instrumentation.genai.openai", "instrumentation.openai_v2")
+        application.write_text(f"import os\n\nos.environ.update({OPT_IN})\n{text}")
         with running_senders(folder, [SENDER], python=python, apps=apps) as senders:
             events = senders.events(SENDER)
     for event in events:
