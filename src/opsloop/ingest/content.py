@@ -9,12 +9,12 @@ Rule
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
-__all__ = ["Name", "content_of", "value_of"]
+__all__ = ["Name", "content_of", "values_of"]
 
 Name = str | tuple[str | int, ...]
 """An attribute's name, or a path into an attribute that holds JSON: its name, then keys and positions."""
@@ -74,19 +74,22 @@ _MESSAGE: Final = re.compile(
 )
 
 
-def value_of(attributes: Mapping[str, Any], name: Name) -> Any:
-    """Return the value of a name, or ``None``; a text in JSON quotes is what it quotes.
+def values_of(attributes: Mapping[Any, Any], names: Iterable[Name]) -> Iterator[Any]:
+    """Yield the value of each name that is there, in the names' order; a text in JSON quotes is what it quotes.
 
-    >>> value_of({"usage": '{"input": 9}', "model": '"gpt-4o"'}, ("usage", "input"))
-    9
-    >>> value_of({"usage": '{"input": 9}', "model": '"gpt-4o"'}, "model")
-    'gpt-4o'
+    >>> list(values_of({"usage": '{"input": 9}', "model": '"gpt-4o"'}, ["tokens", ("usage", "input"), "model"]))
+    [9, 'gpt-4o']
     """
-    if isinstance(name, str):
+    for name in names:
         value = attributes.get(name)
-        return _decoded(value, value) if isinstance(value, str) and value[:1] == '"' == value[-1:] else value
-    value = _decoded(attributes.get(str(name[0])))
-    for key in name[1:]:
+        if value is not None:
+            yield _decoded(value, value) if isinstance(value, str) and value[:1] == '"' == value[-1:] else value
+        elif not isinstance(name, str) and name[0] in attributes:
+            yield _inside(_decoded(attributes[name[0]]), name[1:])
+
+
+def _inside(value: Any, path: Iterable[str | int]) -> Any:
+    for key in path:
         if isinstance(value, Mapping):
             value = value.get(key)
         elif isinstance(value, list) and isinstance(key, int) and key < len(value):
@@ -121,8 +124,7 @@ def content_of(attributes: Mapping[str, Any], *, kind: str = "") -> dict[str, An
 
 def _spoken(attributes: Mapping[str, Any], names: Iterable[str], *, role: str) -> str:
     """Return the first text that is not empty: what the role said where the text is a provider's JSON, else all."""
-    for name in names:
-        value = value_of(attributes, name)
+    for value in values_of(attributes, names):
         if value in (None, "", "null", "{}", "[]", [], {}):
             continue
         said = _said(value, role=role)
@@ -158,14 +160,12 @@ def _said(value: Any, *, role: str) -> str | None:
 
 
 def _finish_reason(attributes: Mapping[str, Any]) -> str:
-    for name in FINISH:
-        value = value_of(attributes, name)
-        if isinstance(value, str) and value.startswith("["):
-            value = _decoded(value, value)
-        if isinstance(value, list):
-            value = ", ".join(item for item in value if isinstance(item, str))
-        if value and isinstance(value, str):
-            return value
+    for value in values_of(attributes, FINISH):
+        reasons = _decoded(value, value) if isinstance(value, str) and value.startswith("[") else value
+        if isinstance(reasons, list):
+            reasons = ", ".join(item for item in reasons if isinstance(item, str))
+        if reasons and isinstance(reasons, str):
+            return reasons
     return ""
 
 

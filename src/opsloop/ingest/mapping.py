@@ -20,7 +20,7 @@ import msgspec
 
 from opsloop.clock import parse_time
 from opsloop.event import INT64_MAX, Event, Severity
-from opsloop.ingest.content import Name, content_of, value_of
+from opsloop.ingest.content import Name, content_of, values_of
 
 __all__ = ["LogRecord", "SpanRecord", "map_log", "map_span"]
 
@@ -448,32 +448,27 @@ def _identity(attributes: Mapping[str, Any], trace_id: str) -> dict[str, Any]:
 
 def _text(attributes: Mapping[str, Any], names: Sequence[Name]) -> str:
     """Return the first value that is not empty, as text; a one-element list counts as its element."""
-    for name in names:
-        value = value_of(attributes, name)
-        if isinstance(value, list) and len(value) == 1:
-            value = value[0]
-        if value not in (None, "", [], {}):
-            return value if isinstance(value, str) else str(value)
+    for value in values_of(attributes, names):
+        only = value[0] if isinstance(value, list) and len(value) == 1 else value
+        if only not in (None, "", [], {}):
+            return only if isinstance(only, str) else str(only)
     return ""
 
 
 def _number(attributes: Mapping[str, Any], names: Sequence[Name], *, most: int = INT64_MAX) -> int | None:
     """Return the first value that is a whole number in range, or ``None``."""
-    for name in names:
-        value = value_of(attributes, name)
-        if isinstance(value, str) and value.isdigit() and len(value) < 20:
-            value = int(value)
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most:
-            return value
+    for value in values_of(attributes, names):
+        number = int(value) if isinstance(value, str) and value.isdigit() and len(value) < 20 else value
+        if isinstance(number, float) and number.is_integer():
+            number = int(number)
+        if isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= most:
+            return number
     return None
 
 
 def _real(attributes: Mapping[str, Any], names: Sequence[Name]) -> float | None:
     """Return the first value that is a number from 0 up, or ``None``."""
-    for name in names:
-        value = value_of(attributes, name)
+    for value in values_of(attributes, names):
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e15:
             return float(value)
     return None
