@@ -266,7 +266,7 @@ def map_span(span: SpanRecord) -> Iterator[Event]:
 
 
 def _span_events(span: SpanRecord) -> Iterator[Event]:
-    """Yield an event for each span event but the marks of a stream's chunks; what the span says of whose it is holds."""
+    """Yield an event for each span event but the marks of chunks; whose it is, the span says."""
     owner = {name: value for name, value in _identity(span.attributes, span.trace_id).items() if value}
     for position, (ts_ns, name, fields) in enumerate(span.span_events):
         if name.startswith(CHUNK_MARKS):
