@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsloop.errors import PayloadError
-from opsloop.event import Event, encode_event
+from opsloop.errors import EventError, PayloadError
+from opsloop.event import Event, decode_event, encode_event
 from opsloop.ingest import Batch, accept, decompress, read_json_lines
 from opsloop.ingest.body import TooLargeError
 from tests.strategies import events
@@ -83,6 +83,15 @@ def test_no_line_raises_anything_else(body):
         read_json_lines(body)
     except PayloadError:
         return
+
+
+def test_a_line_that_nests_without_end_is_named_and_the_rest_kept():
+    """JSON deeper than the parser goes is one bad line, no fault that would make a sender try for ever."""
+    batch = read_json_lines(b'{"ts_ns": 1, "message": "kept"}\n' + b'{"a":' * 100_000)
+    assert [event.message for event in batch.events] == ["kept"]
+    assert batch.reason().startswith("line 2: not JSON: maximum recursion depth exceeded")
+    with pytest.raises(EventError, match="not a JSON object: maximum recursion depth exceeded"):
+        decode_event(b"[" * 100_000)
 
 
 def test_times_that_cannot_be_kept_are_counted():

@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from opsloop.ingest import read_logs, read_traces
-from tests.ingest.test_otlp import SPAN, START, TRACE, log_body, span_body
+from tests.ingest.test_otlp import SPAN, START, TRACE, log_body, pairs, span_body
 
 PARENT = "00f067aa0ba902b7"
 MESSAGES = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "How long?"}]
@@ -118,6 +118,7 @@ def test_columns_come_out_of_json(attributes, columns):
                 {"type": "tool_call", "id": "call_1", "name": "search_kb", "arguments": {"query": "refund"}}]}])},
             {"output": 'search_kb({"query":"refund"})'},
         ),
+        ({"gen_ai.input.messages": "[" * 100_000}, {}),
         ({"gen_ai.response.finish_reasons": '["stop"]'}, {"finish_reason": "stop"}),
         (
             {"pydantic_ai.all_messages": json.dumps([
@@ -193,6 +194,17 @@ def test_a_log_of_logfire_is_a_log_line():
     assert (event.event, event.severity, event.message) == ("log", "WARN", "answered refunds")
     assert (event.event_id, event.parent_span_id) == (f"{TRACE}:{SPAN}", PARENT)
     assert event.duration_us is None
+
+
+def test_an_exception_in_a_log_of_logfire_is_kept():
+    """The exception that such a log carries is an event under it, as that of any span."""
+    body = ExportTraceServiceRequest.FromString(span_body({"logfire.span_type": "log", "logfire.level_num": 17}))
+    exception = body.resource_spans[0].scope_spans[0].spans[0].events.add(name="exception", time_unix_nano=START)
+    exception.attributes.extend(pairs({"exception.type": "ValueError", "exception.message": "no such index"}))
+    line, raised = read_traces(body.SerializeToString(), json=False).events
+    assert (line.event, line.severity, line.error) == ("log", "ERROR", True)
+    assert (raised.event, raised.error_type, raised.message) == ("log", "ValueError", "no such index")
+    assert raised.parent_span_id == line.span_id
 
 
 def test_a_stream_of_logfire_is_one_call():

@@ -316,6 +316,7 @@ def test_an_evaluation_result_becomes_a_score():
         (span_body({})[:-3], False, "the body is not OTLP protobuf"),
         (b"{", True, "the body is not JSON"),
         (b"[]", True, "the body is not a JSON object"),
+        pytest.param(b"[" * 100_000, True, "the body is not JSON: maximum recursion depth exceeded", id="nested"),
         (b'{"resourceSpans": {}}', True, "resourceSpans is not a list of objects"),
         (
             json_span({}).replace(b'"attributes": []', b'"attributes": {"a": 1}'),

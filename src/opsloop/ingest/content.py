@@ -175,7 +175,7 @@ def _decoded(value: Any, otherwise: Any = None) -> Any:
         return value
     try:
         return msgspec.json.decode(value)
-    except (msgspec.DecodeError, UnicodeError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return otherwise
 
 

@@ -47,7 +47,7 @@ def read_json_lines(body: bytes, *, first_line: int = 1) -> Batch:
 def _read_line(line: str) -> Event:
     try:
         record = msgspec.json.decode(line)
-    except msgspec.DecodeError as cause:
+    except (msgspec.DecodeError, RecursionError) as cause:
         raise EventError(f"not JSON: {cause}") from cause
     return event_from_mapping(_canonical(record) if isinstance(record, dict) else record)
 

@@ -228,6 +228,7 @@ def map_span(span: SpanRecord) -> Iterator[Event]:
     counted = kind in {"llm", "embed"}
     if written_by_logfire == "log" and not counted:
         yield from _log_span(span)
+        yield from _span_events(span)
         return
     exception = next((event[2] for event in span.span_events if event[1] == "exception"), {})
     status_code = _number(attributes, STATUS_CODE, most=999)

@@ -225,7 +225,7 @@ def _finite(number: float) -> float | str:
 def _json_records(body: bytes, groups: str, scopes: str, records: str) -> Iterable[_Raw]:
     try:
         request = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as cause:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as cause:
         raise PayloadError(f"the body is not JSON: {cause}", fix="send an OTLP export request") from cause
     for group in _list(_object(request, "the body"), groups):
         resource = _json_attributes(_object(group.get("resource") or {}, "resource"), "resource")
