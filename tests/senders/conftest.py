@@ -120,7 +120,8 @@ class Senders:
 
     def stories(self) -> dict[str, tuple[str, list[Event]]]:
         """Return the release and the events of every sender, by its title."""
-        return {one.title: (version(one.distribution), self.events(name)) for name, one in SENDERS.items()}
+        events = {sender: self.events(sender) for sender in SENDERS}
+        return {one.title: (version(one.distribution), events[sender]) for sender, one in SENDERS.items()}
 
     def close(self) -> None:
         """Wait for what still runs."""
