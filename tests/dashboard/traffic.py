@@ -79,7 +79,13 @@ levels = st.builds(
     event=st.just("gauge"),
     tenant=tenants,
     model=st.sampled_from(["", "small"]),
-    attributes=fields(name=st.sampled_from(["queue", "größe"]), value=amounts, limit=amounts),
+    attributes=fields(
+        name=st.sampled_from(["queue", "größe"]),
+        value=amounts,
+        limit=amounts,
+        series=st.sampled_from(["a", "b"]),
+        queue=st.sampled_from(["queue", "lost queue", "größe", " ", "", "queue größe", ["queue"], 7]),
+    ),
 )
 decisions = st.builds(
     Event,
