@@ -13,15 +13,22 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality, PeriodicExp
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation, View
 from opentelemetry.sdk.resources import Resource
 
-RESOURCE = Resource.create({"service.name": "vllm", "service.version": "0.11.0", "service.instance.id": "gpu-1"})
 LLAMA = {"model_name": "llama-3.3-70b", "engine": "0"}
+KINDS = [
+    ("connections", "sum"),
+    ("duration", "histogram"),
+    ("sizes", "exponential_histogram"),
+    ("tokens", "sum"),
+    ("vllm_num_requests_running", "gauge"),
+]
 
 
-def measured(exporter, record):
+def measured(exporter, record, *, service="vllm"):
     """Let an application record with a meter, and its exporter send everything once."""
     reader = PeriodicExportingMetricReader(exporter, export_interval_millis=float("inf"))
     views = [View(instrument_name="sizes", aggregation=ExponentialBucketHistogramAggregation())]
-    provider = MeterProvider([reader], RESOURCE, views=views)
+    resource = {"service.name": service, "service.version": "0.11.0", "service.instance.id": "gpu-1"}
+    provider = MeterProvider([reader], Resource.create(resource), views=views)
     record(provider.get_meter("app"))
     provider.force_flush()
     provider.shutdown()
@@ -37,79 +44,63 @@ def everything(meter):
         meter.create_histogram("sizes").record(seconds)
 
 
-def points(server, **where):
-    """Return the gauge events of a server by name."""
-    line = " ".join(["event:gauge", *(f"{key}:{value}" for key, value in where.items())])
-    found = server.ask(f"/api/logs?limit=100&q={line.replace(' ', '+')}")["events"]
-    return {event["attributes"]["name"]: event for event in found}
+def points(server, *, service):
+    """Return the gauge events of a service with their names."""
+    found = server.ask(f"/api/logs?limit=100&q=event:gauge+service:{service}")["events"]
+    return [(event["attributes"]["name"], event) for event in found]
 
 
-@pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip, Compression.Deflate])
-def test_every_instrument_is_found_again(server, compression):
-    """Gauge, counter, up-and-down counter, histogram and exponential histogram are one event each, with what they say."""
-    measured(OTLPMetricExporter(f"{server.url}/v1/metrics", compression=compression), everything)
-    found = points(server, service="vllm")
-    assert {name: event["attributes"]["type"] for name, event in found.items()} == {
-        "vllm_num_requests_running": "gauge",
-        "tokens": "sum",
-        "connections": "sum",
-        "duration": "histogram",
-        "sizes": "exponential_histogram",
-    }
-    running = found["vllm_num_requests_running"]
-    assert (running["model"], running["release"], running["attributes"]["labels"]) == (LLAMA["model_name"], "0.11.0", LLAMA)
-    assert (running["attributes"]["value"], running["attributes"]["instance"]) == (7, "gpu-1")
-    tokens, connections = found["tokens"]["attributes"], found["connections"]["attributes"]
+def test_every_instrument_is_found_again_however_it_is_packed(server):
+    """Each instrument is one event per point, with what it says, for every packing and both temporalities, once."""
+    for compression in (Compression.NoCompression, Compression.Gzip, Compression.Deflate):
+        exporter = OTLPMetricExporter(f"{server.url}/v1/metrics", compression=compression)
+        original = exporter.export
+        exporter.export = lambda data, *more, send=original, **options: send(data, *more, **options) and send(data)
+        measured(exporter, everything, service=compression.value)
+        found = points(server, service=compression.value)
+        assert sorted((name, event["attributes"]["type"]) for name, event in found) == KINDS
+    by_name = dict(found)
+    running = by_name["vllm_num_requests_running"]
+    assert (running["model"], running["release"]) == (LLAMA["model_name"], "0.11.0")
+    assert (running["attributes"]["value"], running["attributes"]["labels"]) == (7, LLAMA)
+    assert running["attributes"]["instance"] == "gpu-1"
+    tokens, connections = by_name["tokens"]["attributes"], by_name["connections"]["attributes"]
     assert (tokens["value"], tokens["temporality"], tokens["monotonic"]) == (120, "cumulative", True)
     assert (connections["value"], connections["monotonic"]) == (3, False)
-    duration, sizes = found["duration"]["attributes"], found["sizes"]["attributes"]
+    duration, sizes = by_name["duration"]["attributes"], by_name["sizes"]["attributes"]
     assert (duration["bounds"], duration["buckets"], duration["count"]) == ([0.5, 1.0], [1, 1, 1], 3)
     assert (duration["sum"], duration["min"], duration["max"]) == (pytest.approx(5.1), 0.2, 4.0)
     assert (sum(sizes["positive"]["buckets"]), sizes["zero_count"]) == (3, 0)
-    command = [sys.executable, "-m", "opsloop.cli", "logs", "name:duration", "--url", server.url]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "duration 3 values, sum 5.1" in said
 
-
-def test_delta_temporality_is_kept(server):
-    """An exporter that sends deltas says so on each event."""
     delta = {Counter: AggregationTemporality.DELTA, Histogram: AggregationTemporality.DELTA}
-    measured(OTLPMetricExporter(f"{server.url}/v1/metrics", preferred_temporality=delta), everything)
-    found = {name: event["attributes"].get("temporality") for name, event in points(server).items()}
-    assert (found["tokens"], found["duration"], found["connections"]) == ("delta", "delta", "cumulative")
+    exporter = OTLPMetricExporter(f"{server.url}/v1/metrics", preferred_temporality=delta)
+    measured(exporter, everything, service="delta")
+    said = {name: event["attributes"].get("temporality") for name, event in points(server, service="delta")}
+    assert (said["tokens"], said["duration"], said["connections"]) == ("delta", "delta", "cumulative")
+
+    command = [sys.executable, "-m", "opsloop.cli", "logs", "name:duration service:delta", "--url", server.url]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert shown.count("duration 3 values, sum 5.1") == 1
 
 
-def test_sending_a_body_again_stores_it_once(server):
-    """A retry after a lost answer adds nothing."""
-    exporter = OTLPMetricExporter(f"{server.url}/v1/metrics")
-    sent = []
-    original = exporter.export
+def serving(waiting):
+    """Record what a vLLM server says with a full cache: so many of its five waiting requests wait for capacity."""
 
-    def twice(data, *arguments, **options):
-        sent.append(data)
-        original(data, *arguments, **options)
-        return original(data, *arguments, **options)
+    def record(meter):
+        meter.create_gauge("vllm_kv_cache_usage_perc").set(0.97, LLAMA)
+        meter.create_gauge("vllm_num_requests_waiting").set(5, LLAMA)
+        queue = meter.create_gauge("vllm_num_requests_waiting_by_reason")
+        queue.set(waiting, {**LLAMA, "reason": "capacity"})
+        queue.set(5 - waiting, {**LLAMA, "reason": "deferred"})
 
-    exporter.export = twice
-    measured(exporter, everything)
-    assert sent
-    assert len(server.ask("/api/logs?limit=100&q=event:gauge")["events"]) == 5
+    return record
 
 
-def test_a_full_cache_counts_for_saturation_only_while_requests_wait(server):
-    """vLLM's gauges under the names that an SDK may write: 97 % of the cache is no saturation until a request waits for capacity."""
-
-    def serving(waiting):
-        def record(meter):
-            meter.create_gauge("vllm_kv_cache_usage_perc").set(0.97, LLAMA)
-            meter.create_gauge("vllm_num_requests_waiting").set(5, LLAMA)
-            queue = meter.create_gauge("vllm_num_requests_waiting_by_reason")
-            queue.set(waiting, {**LLAMA, "reason": "capacity"})
-            queue.set(5 - waiting, {**LLAMA, "reason": "deferred"})
-
-        return record
-
-    for waiting, ratio in ((0, 0.0), (2, 0.97)):
+def test_a_full_cache_is_saturation_only_while_requests_wait_for_it(server):
+    """Unconfigured, 97 % of the cache is well until a request waits for capacity; put-off ones do not count."""
+    for waiting, verdict, ratio in ((0, "OK", 0.0), (2, "BREACH", 0.97)):
         measured(OTLPMetricExporter(f"{server.url}/v1/metrics"), serving(waiting))
-        found = server.ask("/api/signals?from=5m")["signals"]["saturation"]
-        assert (found["resource"], found["ratio"]) == ("vllm_kv_cache_usage_perc", ratio)
+        readings = {reading["id"]: reading for reading in server.ask("/api/signals?from=5m")["readings"]}
+        found = readings["saturation"]
+        assert (found["verdict"], found["value"]) == (verdict, ratio)
+        assert "(vllm_kv_cache_usage_perc)" in found["reason"]

@@ -178,9 +178,9 @@ def _proto_labels(point: dict[str, Any]) -> dict[str, Any]:
 
 def _number(point: Mapping[str, Any]) -> dict[str, Any]:
     if point.get("asInt") is not None:
-        return {"value": _whole(point, "asInt", least=-INT64_MAX - 1)}
+        return {"value": _integer(point["asInt"], "asInt", least=-INT64_MAX - 1)}
     if point.get("asDouble") is not None:
-        return {"value": _real(point, "asDouble")}
+        return {"value": _finite(point["asDouble"], "asDouble")}
     raise ValueError("a point has neither asInt nor asDouble")
 
 
