@@ -87,6 +87,18 @@ levels = st.builds(
         queue=st.sampled_from(["queue", "lost queue", "größe", " ", "", "queue größe", ["queue"], 7]),
     ),
 )
+caches = st.builds(
+    Event,
+    ts_ns=moments,
+    event=st.just("gauge"),
+    attributes=st.sampled_from(
+        [
+            {"name": "cache", "value": 0.95, "limit": 1.0, "queue": "by_reason waiting"},
+            {"name": "cache", "value": 0.9, "limit": 1, "queue": "by_reason waiting"},
+            *({"name": name, "value": value} for name in ("by_reason", "waiting") for value in (0, 3)),
+        ]
+    ),
+)
 decisions = st.builds(
     Event,
     ts_ns=moments,
@@ -98,4 +110,4 @@ decisions = st.builds(
     | st.just({"limits.used_ratio": 0.5, "limits..used_ratio": 0.6}),
 )
 breaches = st.builds(Event, ts_ns=moments, event=st.just("breach"))
-streams = st.lists(requests | steps | scores | levels | decisions | breaches | requests | scores, max_size=40)
+streams = st.lists(requests | steps | scores | levels | caches | decisions | breaches | requests | scores, max_size=40)

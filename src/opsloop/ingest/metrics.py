@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import pairwise
 from math import isfinite
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -70,12 +70,29 @@ def read_metrics(body: bytes, *, json: bool, gauges: Sequence[GaugeSettings] = (
     labels = _json_labels if json else _proto_labels
     names = level_names(gauges)
     batch = Batch()
+    source: _Source | None = None
     for raw in metrics:
-        batch.extend(with_level(event, names) for event in _metric(raw, labels, batch))
+        if source is None or source.resource is not raw.resource:
+            source = _source(raw.resource)
+        batch.extend(with_level(event, names) for event in _metric(raw, source, labels, batch))
     return batch
 
 
-def _metric(raw: _Raw, labels: Callable[[Any], dict[str, Any]], batch: Batch) -> Iterator[Event]:
+class _Source(NamedTuple):
+    """What all points of a resource share, worked out once."""
+
+    resource: dict[str, Any]
+    origin: dict[str, Any]
+    instance: dict[str, Any]
+    encoded: bytes
+
+
+def _source(resource: dict[str, Any]) -> _Source:
+    instance = _text(resource, INSTANCE)
+    return _Source(resource, _origin(resource), {"instance": instance} if instance else {}, _ENCODE(resource))
+
+
+def _metric(raw: _Raw, source: _Source, labels: Callable[[Any], dict[str, Any]], batch: Batch) -> Iterator[Event]:
     """Yield the events of a metric's points; what cannot be one is rejected."""
     fields = raw.fields
     name, unit = str(fields.get("name", "")), str(fields.get("unit", ""))
@@ -95,7 +112,7 @@ def _metric(raw: _Raw, labels: Callable[[Any], dict[str, Any]], batch: Batch) ->
         return
     for point in points:
         try:
-            yield _event(raw, described, labels(point), _values(_READ[kind], point), point)
+            yield _event(source, raw.scope, described, labels(point), _values(_READ[kind], point), point)
         except (ValueError, PayloadError) as error:
             batch.reject(f"metric {name!r}: {error}")
 
@@ -119,7 +136,12 @@ def _values(read: Callable[[Mapping[str, Any]], dict[str, Any]], point: Mapping[
 
 
 def _event(
-    raw: _Raw, described: dict[str, Any], labels: dict[str, Any], values: dict[str, Any], point: Mapping[str, Any]
+    source: _Source,
+    scope: str,
+    described: dict[str, Any],
+    labels: dict[str, Any],
+    values: dict[str, Any],
+    point: Mapping[str, Any],
 ) -> Event:
     """Return the event of a point. Raises :class:`ValueError` for one without a time."""
     ts_ns = _whole(point, "timeUnixNano")
@@ -128,13 +150,12 @@ def _event(
     start_ns = _whole(point, "startTimeUnixNano")
     part = COUNTED_PART.get(described["name"])
     series = {key: value for key, value in labels.items() if (key, value) != part}
-    instance = _text(raw.resource, INSTANCE)
-    digest = _digest([raw.resource, raw.scope, described, ts_ns, start_ns, labels, values])
+    digest = _digest(source, [scope, described, ts_ns, start_ns, labels, values])
     return Event(
         ts_ns=ts_ns,
         event="gauge",
         event_id=f"metric:{digest}",
-        **_origin(raw.resource),
+        **source.origin,
         **_identity(labels, ""),
         route=_text(labels, ROUTE),
         model=_text(labels, SERVED_MODEL),
@@ -145,14 +166,14 @@ def _event(
             **values,
             **({"start_ts_ns": start_ns} if start_ns else {}),
             **({"labels": labels} if labels else {}),
-            **({"instance": instance} if instance else {}),
-            "series": _digest([raw.resource, series])[:16],
+            **source.instance,
+            "series": _digest(source, series)[:16],
         },
     )
 
 
-def _digest(content: list[Any]) -> str:
-    return blake2b(_ENCODE(content), digest_size=16).hexdigest()
+def _digest(source: _Source, content: Any) -> str:
+    return blake2b(source.encoded + _ENCODE(content), digest_size=16).hexdigest()
 
 
 def _said(described: Mapping[str, Any], values: Mapping[str, Any]) -> str:
