@@ -29,7 +29,7 @@ NOW = 1_767_600_000_000_000_000
 
 @given(body=st.binary(max_size=2000))
 def test_encodings_are_undone(body):
-    """Gzip (also in several members), deflate, zstd (in several frames, some to be skipped) and none give the body back."""
+    """Gzip and zstd (also in several parts, some to be skipped), deflate and none give the body back."""
     assert decompress(gzip.compress(body), "gzip", max_bytes=10_000) == body
     assert decompress(gzip.compress(body) + gzip.compress(b"tail"), "GZIP", max_bytes=10_000) == body + b"tail"
     assert decompress(zlib.compress(body), "deflate", max_bytes=10_000) == body

@@ -191,9 +191,12 @@ def broken(form, **fields):
         ),
         (broken("histogram", count=1, sum=float("nan")), "sum is NaN or infinite, which is no measurement"),
         (broken("exponential_histogram", count=4, zero_count=1), "count is 4, the buckets hold 1"),
-        (Metric(name="bad", sum={"data_points": [{"time_unix_nano": NOW, "as_int": 1}]}), "aggregationTemporality is 0; 1 is delta, 2 is cumulative"),
+        (
+            Metric(name="bad", sum={"data_points": [{"time_unix_nano": NOW, "as_int": 1}]}),
+            "aggregationTemporality is 0; 1 is delta, 2 is cumulative",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_measurement_is_rejected_alone(metric, reason):
     """The point is counted under its metric's name with what is wrong, in both encodings; its neighbours are kept."""
     sent = request(gauge("good", 1.0), metric, gauge("good", 2.0))
@@ -215,9 +218,12 @@ def test_what_is_no_measurement_is_rejected_alone(metric, reason):
         ({"asDouble": {}}, "asDouble is no number: {}"),
         ({"asInt": 1, "flags": []}, ""),
         ({"asInt": 1, "labels": [1]}, ""),
-        ({"asInt": 1, "attributes": {"a": 1}}, "attributes of a data point is an object, OTLP wants a list of key and value"),
+        (
+            {"asInt": 1, "attributes": {"a": 1}},
+            "attributes of a data point is an object, OTLP wants a list of key and value",
+        ),
     ],
-)  # fmt: skip
+)
 def test_json_written_by_hand_is_rejected_by_point(point, reason):
     """A wrong type inside a point costs that point and says which field it was."""
     points = [{"timeUnixNano": NOW, **point}, {"timeUnixNano": NOW, "asInt": 5}]
@@ -257,7 +263,9 @@ shapes = st.recursive(
 @given(metrics=st.lists(shapes, max_size=3), points=st.lists(shapes, max_size=3))
 def test_no_shape_of_json_raises_anything_else(metrics, points):
     """JSON of any shape where metrics and points should be is read, rejected or refused with a sentence."""
-    metrics = [*metrics, *({"name": "m", kind: {"dataPoints": points, "aggregationTemporality": 1}} for kind in ("gauge", "sum", "histogram", "exponentialHistogram", "summary"))]  # fmt: skip
+    kinds = ("gauge", "sum", "histogram", "exponentialHistogram", "summary")
+    data = {"dataPoints": points, "aggregationTemporality": 1}
+    metrics = [*metrics, *({"name": "m", kind: data} for kind in kinds)]
     body = {"resourceMetrics": [{"scopeMetrics": [{"metrics": metrics}]}]}
     try:
         read_metrics(json.dumps(body).encode(), json=True)
@@ -309,7 +317,7 @@ def test_a_body_that_is_sent_again_has_the_same_identities():
 
 @pytest.mark.parametrize("colon", [":", "_"])
 def test_model_servers_caches_know_their_limit_and_queue(colon):
-    """vLLM's old and new name and its peers' get limit and queue, one series with the requests that wait for capacity."""
+    """The caches of vLLM and its peers get limit and queue, in one series with the requests that wait for capacity."""
     names = [
         "vllm:kv_cache_usage_perc",
         "vllm:gpu_cache_usage_perc",

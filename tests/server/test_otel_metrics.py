@@ -89,6 +89,7 @@ def serving(waiting):
     def record(meter):
         meter.create_gauge("vllm_kv_cache_usage_perc").set(0.97, LLAMA)
         meter.create_gauge("vllm_num_requests_waiting").set(5, LLAMA)
+        meter.create_up_down_counter("pool").add(15)
         queue = meter.create_gauge("vllm_num_requests_waiting_by_reason")
         queue.set(waiting, {**LLAMA, "reason": "capacity"})
         queue.set(5 - waiting, {**LLAMA, "reason": "deferred"})
@@ -96,11 +97,15 @@ def serving(waiting):
     return record
 
 
-def test_a_full_cache_is_saturation_only_while_requests_wait_for_it(server):
-    """Unconfigured, 97 % of the cache is well until a request waits for capacity; put-off ones do not count."""
-    for waiting, verdict, ratio in ((0, "OK", 0.0), (2, "BREACH", 0.97)):
+def test_a_full_cache_is_saturation_only_while_requests_wait_for_it(new_server):
+    """97 % of the cache is well until a request waits for capacity; before, a gauge of the settings is the fullest."""
+    server = new_server()
+    server.config.write_text('[[gauge]]\nname = "pool"\nlimit = 20\n')
+    server.start()
+    cache = "vllm_kv_cache_usage_perc"
+    for waiting, verdict, ratio, fullest in ((0, "OK", 0.75, "pool"), (2, "BREACH", 0.97, cache)):
         measured(OTLPMetricExporter(f"{server.url}/v1/metrics"), serving(waiting))
         readings = {reading["id"]: reading for reading in server.ask("/api/signals?from=5m")["readings"]}
         found = readings["saturation"]
         assert (found["verdict"], found["value"]) == (verdict, ratio)
-        assert "(vllm_kv_cache_usage_perc)" in found["reason"]
+        assert f"({fullest})" in found["reason"]

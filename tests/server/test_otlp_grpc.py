@@ -105,10 +105,11 @@ def gauges(*values, name="queue"):
 
 def refused(address, request, *, metadata=(), method=None):
     """Send a request that is refused; return the error."""
-    with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as caught:
+    with grpc.insecure_channel(address) as channel:
         call = channel.unary_unary(method) if method else MetricsServiceStub(channel).Export
-        call(request, metadata=metadata, timeout=30)
-    return caught.value
+        with pytest.raises(grpc.RpcError) as caught:
+            call(request, metadata=metadata, timeout=30)
+        return caught.value
 
 
 EXPORT = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
@@ -190,7 +191,7 @@ def test_a_token_is_needed_where_one_is_set(runtime, given, code):
 
 def test_a_port_in_use_is_said(runtime):
     """A second server on the port does not share it in silence."""
-    with serving(runtime), pytest.raises(ConfigError, match="cannot listen for gRPC on 127.0.0.1:"):
+    with serving(runtime), pytest.raises(ConfigError, match=r"cannot listen for gRPC on 127\.0\.0\.1:"):
         asyncio.run(start_grpc(runtime.settings, Intake(runtime), Gatekeeper({}, host="127.0.0.1")))
 
 

@@ -27,7 +27,19 @@ from opsloop.errors import PayloadError
 from opsloop.event import INT64_MAX, Event
 from opsloop.ingest.batch import Batch
 from opsloop.ingest.levels import level_names, with_level
-from opsloop.ingest.mapping import MODEL, ROUTE, _identity, _origin, _provider, _text
+from opsloop.ingest.mapping import (
+    MODEL,
+    PROVIDER,
+    REQUEST,
+    ROUTE,
+    SESSION,
+    TENANT,
+    USER,
+    _identity,
+    _origin,
+    _provider,
+    _text,
+)
 from opsloop.ingest.otlp import _json_attributes, _json_records, _list, _parse, _proto_attributes, _Raw
 from opsloop.settings import GaugeSettings
 
@@ -46,6 +58,7 @@ NO_RECORDED_VALUE: Final = 1
 """The flag of a point that marks the end of a series and carries nothing."""
 SERVED_MODEL: Final = (*MODEL, "model_name", "model")
 INSTANCE: Final = ("service.instance.id", "k8s.pod.name", "host.name")
+PROMOTED: Final = frozenset((*SERVED_MODEL, *PROVIDER, *REQUEST, *ROUTE, *SESSION, *TENANT, *USER))
 COUNTED_PART: Final = {
     "vllm:num_requests_waiting_by_reason": ("reason", "capacity"),
     "vllm_num_requests_waiting_by_reason": ("reason", "capacity"),
@@ -112,7 +125,8 @@ def _metric(raw: _Raw, source: _Source, labels: Callable[[Any], dict[str, Any]],
         return
     for point in points:
         try:
-            yield _event(source, raw.scope, described, labels(point), _values(_READ[kind], point), point)
+            values = _values(_READ[kind], point)
+            yield _event(source, raw.scope, point, described=described, labels=labels(point), values=values)
         except (ValueError, PayloadError) as error:
             batch.reject(f"metric {name!r}: {error}")
 
@@ -138,10 +152,11 @@ def _values(read: Callable[[Mapping[str, Any]], dict[str, Any]], point: Mapping[
 def _event(
     source: _Source,
     scope: str,
+    point: Mapping[str, Any],
+    *,
     described: dict[str, Any],
     labels: dict[str, Any],
     values: dict[str, Any],
-    point: Mapping[str, Any],
 ) -> Event:
     """Return the event of a point. Raises :class:`ValueError` for one without a time."""
     ts_ns = _whole(point, "timeUnixNano")
@@ -156,10 +171,7 @@ def _event(
         event="gauge",
         event_id=f"metric:{digest}",
         **source.origin,
-        **_identity(labels, ""),
-        route=_text(labels, ROUTE),
-        model=_text(labels, SERVED_MODEL),
-        provider=_provider(labels),
+        **_promoted(labels),
         message=_said(described, values),
         attributes={
             **described,
@@ -170,6 +182,14 @@ def _event(
             "series": _digest(source, series)[:16],
         },
     )
+
+
+def _promoted(labels: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns that labels fill; most points have none of their names, and are not asked for each."""
+    if PROMOTED.isdisjoint(labels):
+        return {}
+    model, provider = _text(labels, SERVED_MODEL), _provider(labels)
+    return {**_identity(labels, ""), "route": _text(labels, ROUTE), "model": model, "provider": provider}
 
 
 def _digest(source: _Source, content: Any) -> str:
