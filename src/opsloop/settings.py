@@ -23,6 +23,7 @@ __all__ = [
     "AlertSettings",
     "CeilingSettings",
     "EvalSettings",
+    "GaugeSettings",
     "GuardSettings",
     "JudgeSettings",
     "LimitSettings",
@@ -69,6 +70,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """The address to listen on; anything but loopback needs tokens."""
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 4318
     """The port; 4318 is where OpenTelemetry exporters send by default."""
+    grpc_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
+    """A second port, for OTLP over gRPC (4317 by custom); none unless set. Needs ``opsloop[grpc]``."""
     store: str = ".opsloop"
     """A folder for the embedded store, ``:memory:``, or ``clickhouse://user:password@host:8123/database``."""
     retention_days: PositiveInt = 90
@@ -83,6 +86,17 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Above this many waiting rows ingest answers 503 with Retry-After."""
     evaluate_seconds: Positive = 15.0
     """How often signals, quality, alerts and incidents are worked out anew."""
+
+
+class GaugeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[gauge]]``: how much an ingested gauge can hold, so that it counts for saturation."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+    """The gauge's name as it is sent, such as ``vllm:num_requests_running``."""
+    limit: Positive
+    """What is full: the level is the gauge's value over this."""
+    queue: str = ""
+    """Gauges that count who waits for it, the first that is there; nobody waiting, it is not short however full."""
 
 
 class ObjectiveSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -305,6 +319,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     log: LogSettings = LogSettings()
     server: ServerSettings = ServerSettings()
+    gauge: tuple[GaugeSettings, ...] = ()
     objective: tuple[ObjectiveSettings, ...] = DEFAULT_OBJECTIVES
     slo: tuple[SloSettings, ...] = DEFAULT_SLOS
     eval: EvalSettings = EvalSettings()
@@ -323,6 +338,7 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "OPSLOOP_EXPORT_SPOOL": "log.export_spool",
     "OPSLOOP_HOST": "server.host",
     "OPSLOOP_PORT": "server.port",
+    "OPSLOOP_GRPC_PORT": "server.grpc_port",
     "OPSLOOP_STORE": "server.store",
 }
 """Each variable and the setting that it overrides. ``OPSLOOP_CONFIG`` names the file, ``OPSLOOP_URL`` a server."""

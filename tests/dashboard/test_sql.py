@@ -17,7 +17,7 @@ from opsloop.dashboard.slo import judge_slo
 from opsloop.event import Event
 from opsloop.filter import Statement
 from opsloop.settings import SloSettings
-from tests.dashboard.traffic import END_NS, MINUTE_NS, streams
+from tests.dashboard.traffic import END_NS, MINUTE_NS, caches, levels, streams
 
 twins = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 slots = st.none() | st.integers(1, 32)
@@ -125,3 +125,25 @@ def test_the_latest_gauge_counts_and_of_one_instant_the_last_that_arrived(clickh
     (found,) = read_signals(clickhouse, start_ns=END_NS - MINUTE_NS, end_ns=END_NS)
     assert (found.saturation.ratio, found.saturation.n) == (0.4, 4)
     same(found, signals(Window.of(events, start_ns=END_NS - MINUTE_NS, end_ns=END_NS)))
+
+
+@twins
+@given(events=st.lists(caches | levels, min_size=2, max_size=12))
+def test_a_full_cache_and_its_queue_in_sql_are_those_in_python(clickhouse, events):
+    """The two conditions of a gauge with a queue hold alike, for each series, whatever came last."""
+    only(clickhouse, events)
+    start_ns = END_NS - 15 * MINUTE_NS
+    (found,) = read_signals(clickhouse, start_ns=start_ns, end_ns=END_NS)
+    assert found.saturation == signals(Window.of(events, start_ns=start_ns, end_ns=END_NS)).saturation
+
+
+def test_a_full_cache_counts_in_sql_while_requests_wait(clickhouse):
+    """The level is 0 before somebody waits, the cache's own while they do; each step of a series has its own answer."""
+    cache = {"name": "cache", "value": 0.95, "limit": 1.0, "queue": "by_reason waiting"}
+    for back, waiting in ((90, 0), (30, 2)):
+        ts_ns = END_NS - back * NANOSECONDS
+        queue = {"name": "waiting", "value": waiting}
+        clickhouse.append([Event(ts_ns=ts_ns, event="gauge", attributes=each) for each in (cache, queue)])
+    start_ns = END_NS - 2 * MINUTE_NS
+    found = read_signals(clickhouse, start_ns=start_ns, end_ns=END_NS, step_ns=MINUTE_NS)
+    assert [each.saturation.by_resource for each in found] == [{"cache": 0.0}, {"cache": 0.95}]

@@ -79,7 +79,25 @@ levels = st.builds(
     event=st.just("gauge"),
     tenant=tenants,
     model=st.sampled_from(["", "small"]),
-    attributes=fields(name=st.sampled_from(["queue", "größe"]), value=amounts, limit=amounts),
+    attributes=fields(
+        name=st.sampled_from(["queue", "größe"]),
+        value=amounts,
+        limit=amounts,
+        series=st.sampled_from(["a", "b"]),
+        queue=st.sampled_from(["queue", "lost queue", "größe", " ", "", "queue größe", ["queue"], 7]),
+    ),
+)
+caches = st.builds(
+    Event,
+    ts_ns=moments,
+    event=st.just("gauge"),
+    attributes=st.sampled_from(
+        [
+            {"name": "cache", "value": 0.95, "limit": 1.0, "queue": "by_reason waiting"},
+            {"name": "cache", "value": 0.9, "limit": 1, "queue": "by_reason waiting"},
+            *({"name": name, "value": value} for name in ("by_reason", "waiting") for value in (0, 3)),
+        ]
+    ),
 )
 decisions = st.builds(
     Event,
@@ -92,4 +110,4 @@ decisions = st.builds(
     | st.just({"limits.used_ratio": 0.5, "limits..used_ratio": 0.6}),
 )
 breaches = st.builds(Event, ts_ns=moments, event=st.just("breach"))
-streams = st.lists(requests | steps | scores | levels | decisions | breaches | requests | scores, max_size=40)
+streams = st.lists(requests | steps | scores | levels | caches | decisions | breaches | requests | scores, max_size=40)

@@ -78,7 +78,7 @@ def test_json_lines_are_counted(server):
         ("/v1/logs", b"{", JSON, 400, "the body is not JSON"),
         ("/v1/traces", b"x", {"Content-Type": "text/html"}, 415, "unknown content type 'text/html'"),
         ("/v1/traces", b"not gzip", {**PROTOBUF, "Content-Encoding": "gzip"}, 400, "the body is not gzip"),
-        ("/v1/traces", b"x", {**PROTOBUF, "Content-Encoding": "br"}, 400, "unknown Content-Encoding 'br'"),
+        ("/v1/traces", b"x", {**PROTOBUF, "Content-Encoding": "br"}, 415, "unknown Content-Encoding 'br'"),
         ("/v1/trace", b"x", PROTOBUF, 404, "there is nothing at /v1/trace"),
         ("/api/events", b"nope", LINES, 400, "line 1: not JSON"),
         ("/api/events", line(duration_us="slow"), LINES, 400, "line 1: duration_us: Expected `int | null`, got `str`"),

@@ -114,7 +114,7 @@ class LocalApi:
         from opsloop.ingest import accept, read_json_lines  # noqa: PLC0415 - the decoders load when something comes in
 
         days = self._settings.server.retention_days
-        batch = read_json_lines(lines, first_line=first_line)
+        batch = read_json_lines(lines, first_line=first_line, gauges=self._settings.gauge)
         batch = accept(batch, now_ns=SystemClock().now_ns(), retention_days=days)
         self._database.append(batch.events)
         return {"accepted": len(batch.events), "rejected": batch.rejected, "reasons": batch.reasons}

@@ -53,7 +53,9 @@ def up(
 
     def ready(url: str) -> None:
         screen.print(f"opsloop is up at {url} and keeps its events in {settings.server.store}")
-        screen.print(f"  send   OTEL_EXPORTER_OTLP_ENDPOINT={url}   (traces and logs)")
+        screen.print(f"  send   OTEL_EXPORTER_OTLP_ENDPOINT={url}   (traces, logs and metrics)")
+        if settings.server.grpc_port is not None:
+            screen.print(f"  grpc   OTLP over gRPC at {settings.server.host}:{settings.server.grpc_port}")
         screen.print("  ask    opsloop logs 'event:tool error:true' · opsloop dashboard · opsloop alert")
         screen.print("  stop   Ctrl-C")
 

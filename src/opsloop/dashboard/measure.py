@@ -175,7 +175,10 @@ MEASURES: Final[Mapping[str, Measure]] = {
         title="fullest resource",
         unit="ratio",
         counted="observations",
-        formula="largest used / limit: latest of a gauge, p95 of a limit's used_ratio and of in_flight over slots",
+        formula=(
+            "largest used / limit: latest of a gauge (with a queue: 0 unless it is above 0.9 and somebody waits),"
+            " p95 of a limit's used_ratio and of in_flight over slots"
+        ),
         read=_saturation,
     ),
     "quality_mean": Measure(

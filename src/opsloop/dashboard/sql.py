@@ -16,7 +16,7 @@ from opsloop.dashboard.cost import Cost
 from opsloop.dashboard.errors import Errors
 from opsloop.dashboard.latency import Latencies, Latency
 from opsloop.dashboard.quality import LEAST_PROBABILITY, Quality
-from opsloop.dashboard.saturation import LARGEST, LEVEL, SLOTS, Saturation, fullest
+from opsloop.dashboard.saturation import LARGEST, LEVEL, SLOTS, Gauge, Saturation, Series, fullest, short
 from opsloop.dashboard.signals import Signals
 from opsloop.dashboard.slo import GOOD_SCORE, slo_windows
 from opsloop.dashboard.traffic import Traffic
@@ -145,28 +145,37 @@ def signals_statement(
 def levels_statement(
     *, start_ns: int, end_ns: int, step_ns: int | None = None, labels: Mapping[str, str] | None = None
 ) -> Statement:
-    """Return the statement of the resources' levels: rows of (step, kind, name, observations, level)."""
+    """Return the statement of the resources' levels.
+
+    Its rows are (step, kind, name, observations, level, service, model, series, queue). A gauge that others name as
+    their queue has a second row, of the kind ``queue``, whose level is its latest value.
+    """
     where, key, parameters = _scope(start_ns=start_ns, end_ns=end_ns, step_ns=step_ns, labels=labels)
     value, limit = _number("leaves['value']"), _number("leaves['limit']")
     running = _number("leaves['in_flight']")
     head, tail = len("limits."), len(".used_ratio")
+    place = "toString(service), toString(model), leaves['series']"
     observed = (
         "multiIf("
-        f"event = 'gauge', [tuple('gauge', leaves['name'], toString(service), toString(model),"
-        f" if({limit} != 0, {value} / {limit}, NULL))],"
+        f"event = 'gauge', [tuple('gauge', leaves['name'], {place}, leaves['queue'],"
+        f" if({limit} != 0, {value} / {limit}, NULL)),"
+        f" tuple('queue', leaves['name'], {place}, '', if(has(queues, leaves['name']), {value}, NULL))],"
         f" event = 'limit', arrayMap((path, leaf) -> tuple('limit', substring(path, {head + 1},"
-        f" length(path) - {head + tail}), '', '', if(startsWith(path, 'limits.') AND endsWith(path, '.used_ratio')"
-        f" AND length(path) > {head + tail}, {_number('leaf')}, NULL)),"
+        f" length(path) - {head + tail}), '', '', '', '', if(startsWith(path, 'limits.')"
+        f" AND endsWith(path, '.used_ratio') AND length(path) > {head + tail}, {_number('leaf')}, NULL)),"
         " arrayMap(path -> toString(path), mapKeys(leaves)), mapValues(leaves)),"
-        f" [tuple('{SLOTS}', '', '', '', {running})])"
+        f" [tuple('{SLOTS}', '', '', '', '', '', {running})])"
     )
     sql = (
+        "WITH (SELECT groupUniqArrayArray(splitByChar(' ', leaves['queue'])) FROM events"
+        f" WHERE {where} AND event = 'gauge' AND leaves['queue'] != '') AS queues "
         "SELECT step, seen.1 AS kind, seen.2 AS name, count(),"
-        f" if(kind = 'gauge', argMax(level, (ts_ns, sequence)), quantileExactInclusive({LEVEL!r})(level)) FROM ("
-        f"SELECT ts_ns, sequence, {key} AS step, arrayJoin({observed}) AS seen, assumeNotNull(seen.5) AS level"
+        f" if(kind IN ('gauge', 'queue'), argMax(level, (ts_ns, sequence)), quantileExactInclusive({LEVEL!r})(level)),"
+        " seen.3, seen.4, seen.5, argMax(seen.6, (ts_ns, sequence)) FROM ("
+        f"SELECT ts_ns, sequence, {key} AS step, arrayJoin({observed}) AS seen, assumeNotNull(seen.7) AS level"
         f" FROM events WHERE {where} AND event IN ('gauge', 'limit', 'request')"
-        f" AND ifNull(seen.5 >= 0 AND seen.5 <= {LARGEST!r}, false)"
-        f") GROUP BY step, kind, name, seen.3, seen.4{_PLAIN}"
+        f" AND ifNull(seen.7 >= 0 AND seen.7 <= {LARGEST!r}, false)"
+        f") GROUP BY step, kind, name, seen.3, seen.4, seen.5{_PLAIN}"
     )
     return Statement(sql, parameters)
 
@@ -247,14 +256,20 @@ def _quantiles(row: Mapping[str, Any], name: str) -> Latency:
 
 
 def _saturation(rows: Iterable[Sequence[Any]], slots: int | None) -> Saturation:
-    pairs, n = [], 0
-    for _, kind, name, observations, level in rows:
-        if kind == SLOTS and not slots:
-            continue
-        n += observations
-        resource = {"gauge": name, "limit": f"limit {name}"}.get(kind, SLOTS)
-        pairs.append((resource, level / slots if slots and kind == SLOTS else level))
-    return fullest(pairs, n=n)
+    gauges: dict[Series, Gauge] = {}
+    values: dict[Series, float] = {}
+    levels = []
+    for _, kind, name, observations, level, service, model, series, queue in rows:
+        match kind:
+            case "gauge":
+                gauges[name, service, model, series] = Gauge(level, queue, observations)
+            case "queue":
+                values[name, service, model, series] = level
+            case "limit":
+                levels.append((f"limit {name}", level, observations))
+            case _ if slots:
+                levels.append((SLOTS, level / slots, observations))
+    return fullest([*short(gauges, values), *levels])
 
 
 def slo_statement(slos: Sequence[SloSettings], *, end_ns: int) -> Statement:

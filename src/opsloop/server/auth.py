@@ -52,14 +52,21 @@ class Gatekeeper:
             if origin and origin.partition("://")[2] != request.headers.get("host", ""):
                 return problem(403, f"a page of {origin} may not call this server", fix="open the server's own page")
             return None
-        token = _token(request.headers.get("authorization", ""), basic=scope == "ingest")
+        refused = self.refused_token(request.headers.get("authorization", ""), scope)
+        return None if refused is None else problem(refused[0], refused[1], fix=refused[2])
+
+    def refused_token(self, authorization: str, scope: str) -> tuple[int, str, str] | None:
+        """Return status, reason and fix that refuse an ``Authorization``, or ``None`` when it may pass."""
+        if not self._tokens:
+            return None
+        token = _token(authorization, basic=scope == "ingest")
         if not token:
-            return problem(401, "a bearer token is needed", fix="send Authorization: Bearer TOKEN")
+            return 401, "a bearer token is needed", "send Authorization: Bearer TOKEN"
         known = [name for name, secret in self._tokens.items() if hmac.compare_digest(secret.encode(), token)]
         if not known:
-            return problem(401, "the token is not known", fix="check the token")
+            return 401, "the token is not known", "check the token"
         if scope not in known and "admin" not in known:
-            return problem(403, f"this token is for {known[0]}, the request takes {scope}", fix="use another token")
+            return 403, f"this token is for {known[0]}, the request takes {scope}", "use another token"
         return None
 
 
