@@ -70,6 +70,18 @@ def test_the_dashboard_shows_signals_burn_and_verdicts(filled):
     assert "retrieval" in text
 
 
+def test_a_panel_is_written_as_svg_and_as_png(filled, tmp_path):
+    """``--svg`` and ``--png`` are one picture in two forms; a place that cannot be written is named."""
+    pytest.importorskip("resvg_py")
+    svg, png = tmp_path / "errors.svg", tmp_path / "errors.png"
+    asked = ("dashboard", "--panel", "errors", "--svg", svg, "--png")
+    opsloop(*asked, png, cwd=filled)
+    assert svg.read_text().startswith("<svg")
+    assert (png.read_bytes()[:4], png.read_bytes()[16:24]) == (b"\x89PNG", (1440).to_bytes(4) + (480).to_bytes(4))
+    _, said = opsloop(*asked, tmp_path, cwd=filled, code=2)
+    assert "check --png" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "shown"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ from rich.text import Text
 from opsloop.cli.client import Api, connect
 from opsloop.cli.options import Asking, Window
 from opsloop.cli.output import SHAPES, console, count, moment, percent, seconds, show_json, table
+from opsloop.dashboard.png import png as painted
 from opsloop.dashboard.svg import PANELS, panel_svg
 from opsloop.errors import InputError
 
@@ -30,7 +32,8 @@ def dashboard(
     ] = "",
     compare: Annotated[str, Parameter(help="Beside: 1d or 1w ago, or before the last deploy (deploy).")] = "",
     svg: Annotated[Path | None, Parameter(help="Write one panel as a picture into this file; - prints it.")] = None,
-    panel: Annotated[str, Parameter(help=f"With --svg: one of {', '.join(PANELS)}.")] = "latency",
+    png: Annotated[Path | None, Parameter(help="The same as PNG, for mail and chat; needs opsloop[png].")] = None,
+    panel: Annotated[str, Parameter(help=f"With --svg or --png: one of {', '.join(PANELS)}.")] = "latency",
     window: Window | None = None,
     asking: Asking | None = None,
 ) -> int:
@@ -44,8 +47,12 @@ def dashboard(
                 show_json(answer)
             else:
                 print(answer["text"])
-        elif svg is not None:
-            _write(svg, panel_svg(api.call("/api/signals", arguments), panel))
+        elif svg is not None or png is not None:
+            picture = panel_svg(api.call("/api/signals", arguments), panel)
+            if svg is not None:
+                _write(svg, picture.encode(), option="--svg")
+            if png is not None:
+                _write(png, painted(picture), option="--png")
         elif options.json:
             show_json(api.call("/api/signals", arguments))
         elif watch:
@@ -55,14 +62,15 @@ def dashboard(
     return 0
 
 
-def _write(file: Path, picture: str) -> None:
+def _write(file: Path, picture: bytes, *, option: str) -> None:
     if str(file) == "-":
-        print(picture, end="")
+        sys.stdout.buffer.write(picture)
+        sys.stdout.flush()
         return
     try:
-        file.write_text(picture, encoding="utf-8")
+        file.write_bytes(picture)
     except OSError as cause:
-        raise InputError(f"cannot write {file}: {cause.strerror}", fix="check --svg") from cause
+        raise InputError(f"cannot write {file}: {cause.strerror}", fix=f"check {option}") from cause
 
 
 def _watch(api: Api, arguments: dict[str, str | None]) -> None:
