@@ -117,7 +117,7 @@ def test_worker_page_and_a_restarted_worker_hold_alike(clickhouse, clock):
     """What was written last is the state: the API shows what the worker said, and a new worker goes on from there."""
     objective = msgspec.structs.replace(SLOWLY, window_seconds=60.0)
     watch = Settings(objective=(objective,), slo=())
-    shown, explain = endpoints(clickhouse, watch, clock)[:2]
+    shown, explain = endpoints(clickhouse, watch, clock)[::2]
     told = []
     for failing in (6, 4, 2, 2, 4):
         ratio(clickhouse, clock, failing)

@@ -15,6 +15,7 @@ from rich.text import Text
 from opsloop.cli.client import Api, connect
 from opsloop.cli.options import Asking, Window
 from opsloop.cli.output import SHAPES, console, count, moment, percent, seconds, show_json, table
+from opsloop.dashboard.breakdown import DIMENSIONS
 from opsloop.dashboard.png import png as painted
 from opsloop.dashboard.svg import PANELS, panel_svg
 from opsloop.errors import InputError
@@ -30,6 +31,7 @@ def dashboard(
     explain: Annotated[
         str, Parameter(help="An objective or SLO: print its numbers so that you can recompute it.")
     ] = "",
+    by: Annotated[str, Parameter(help=f"A table for each {', '.join(DIMENSIONS[:-1])} or {DIMENSIONS[-1]}.")] = "",
     compare: Annotated[str, Parameter(help="Beside: 1d or 1w ago, or before the last deploy (deploy).")] = "",
     svg: Annotated[Path | None, Parameter(help="Write one panel as a picture into this file; - prints it.")] = None,
     png: Annotated[Path | None, Parameter(help="The same as PNG, for mail and chat; needs opsloop[png].")] = None,
@@ -47,6 +49,12 @@ def dashboard(
                 show_json(answer)
             else:
                 print(answer["text"])
+        elif by:
+            found = api.call("/api/signals/by", arguments | {"dimension": by})
+            if options.json:
+                show_json(found)
+            else:
+                console().print(_breakdown(found))
         elif svg is not None or png is not None:
             picture = panel_svg(api.call("/api/signals", arguments), panel)
             if svg is not None:
@@ -103,6 +111,25 @@ def _screen(answer: dict[str, Any]) -> RenderableType:
         columns = ("", "severity", "windows", "burn", "pages at", "why")
         parts.append(table(columns, map(_tier, slo["tiers"]), right=("burn", "pages at")))
     return Group(*parts)
+
+
+def _breakdown(found: dict[str, Any]) -> RenderableType:
+    rows = [
+        (
+            row["key"] or f"(no {found['dimension']})",
+            count(row["n"]),
+            percent(row["error_ratio"]),
+            *(count(row[name]) for name in ("failed", "upstream", "server_errors", "rejected")),
+            seconds(row["latency_us_p50"]),
+            seconds(row["latency_us_p95"]),
+            "few" if row["few"] else "",
+        )
+        for row in found["rows"]
+    ]
+    columns = (found["dimension"], "n", "failed %", "failed", "upstream", "5xx", "our 429", "p50", "p95", "")
+    left_out = f"; {count(found['left_out'])} smaller ones are left out" if found["left_out"] else ""
+    said = f"n counts {found['counted']}{left_out}; few: below 200 a p95 is rough"
+    return Group(table(columns, rows, right=columns[1:-1]), Text(said, style="dim"))
 
 
 def _comparison(found: dict[str, Any]) -> list[RenderableType]:

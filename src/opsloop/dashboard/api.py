@@ -10,6 +10,7 @@ import msgspec
 
 from opsloop.clock import NANOSECONDS, Clock
 from opsloop.dashboard.board import NEEDED, headline
+from opsloop.dashboard.breakdown import DIMENSIONS, Breakdown, breakdown_from_rows, breakdown_statement
 from opsloop.dashboard.burn import Count, budget
 from opsloop.dashboard.compare import Comparison, around, compared, earlier
 from opsloop.dashboard.errors import ratio
@@ -65,6 +66,15 @@ def endpoints(database: Database, settings: Settings, clock: Clock) -> tuple[End
             summary="Golden signals, objectives and error budgets of a window, with their series",
             handler=room.signals,
             parameters=(*WINDOW_PARAMETERS, _COMPARE),
+        ),
+        Endpoint(
+            path="/api/signals/by",
+            summary="Failures and latency of a window for each service, route, tenant, release or model",
+            handler=room.by,
+            parameters=(
+                Parameter("dimension", f"one of {', '.join(DIMENSIONS)}; route when left out"),
+                *WINDOW_PARAMETERS,
+            ),
         ),
         Endpoint(
             path="/api/signals/explain",
@@ -161,6 +171,13 @@ class _Room:
             for first, last in (before, after)
         )
         return compared(way, _SHOWN, old, new, release=release)
+
+    def by(self, arguments: Arguments, _body: bytes) -> Breakdown:
+        """Answer ``GET /api/signals/by``."""
+        start_ns, end_ns = window_of(arguments, clock=self._clock)
+        dimension = arguments.get("dimension") or "route"
+        statement = breakdown_statement(dimension, start_ns=start_ns, end_ns=end_ns)
+        return breakdown_from_rows(self._database.rows(statement), dimension)
 
     def explain(self, arguments: Arguments, _body: bytes) -> dict[str, Any]:
         """Answer ``GET /api/signals/explain``."""
