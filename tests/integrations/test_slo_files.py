@@ -233,6 +233,17 @@ def test_an_openslo_file_becomes_objectives():
     ]
 
 
+def test_a_calendar_and_an_absence_are_written_as_openslo_says_them():
+    """A quarter starts at an aligned local time without rolling, and silence alerts where it is set to."""
+    slo = SloSettings(id="up", calendar="quarter", time_zone="Europe/Berlin", absent_seconds=600)
+    documents = read_yaml(to_openslo(Settings(slo=(slo,))), name="out")
+    (spec,) = (document["spec"] for document in documents if document["kind"] == "SLO")
+    calendar = {"startTime": "2024-01-01 00:00:00", "timeZone": "Europe/Berlin"}
+    assert spec["timeWindow"] == [{"duration": "1Q", "calendar": calendar, "isRolling": False}]
+    policies = [document["spec"] for document in documents if document["kind"] == "AlertPolicy"]
+    assert [policy["alertWhenNoData"] for policy in policies] == [True] * 4
+
+
 BERLIN = {"calendar": "quarter", "time_zone": "Europe/Berlin"}
 
 

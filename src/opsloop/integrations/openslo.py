@@ -382,7 +382,7 @@ def _policy(slo: SloSettings, tier: Tier, targets: Sequence[str]) -> dict[str, A
         "description": f"{tier.severity} of {slo.id}",
         "alertWhenBreaching": True,
         "alertWhenResolved": True,
-        "alertWhenNoData": False,
+        "alertWhenNoData": slo.absent_seconds is not None,
         "conditions": [condition],
         "notificationTargets": [{"targetRef": _rfc1123(each)} for each in targets],
     }
