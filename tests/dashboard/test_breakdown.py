@@ -59,8 +59,8 @@ def test_rows_add_up_to_the_window_and_each_is_a_window_of_its_own(events, dimen
         assert row.few == (alone.latency.served.n < 200)
 
 
-def test_whose_failure_it_was_is_told_apart():
-    """Our 429 is in no ratio, a refusal of the provider and a 5xx are failures, and one may be both."""
+def test_whose_failure_it_was_is_told_apart(clickhouse):
+    """Our 429 is in no ratio, a refusal of the provider and a 5xx are failures, and one may be both; in SQL too."""
     seen = [
         Event(ts_ns=END_NS, event="request", tenant="acme", status_code=429, error_type="rate_limited"),
         Event(ts_ns=END_NS, event="request", tenant="acme", status_code=503, error=True, error_type="upstream_429"),
@@ -69,7 +69,9 @@ def test_whose_failure_it_was_is_told_apart():
         Event(ts_ns=END_NS, event="request", tenant="acme", status_code=200, duration_us=70),
         Event(ts_ns=END_NS, event="llm", tenant="acme", error=True, error_type="upstream_429"),
     ]
+    clickhouse.append(seen)
     (row,) = breakdown(Window.of(seen, start_ns=START_NS, end_ns=END_NS), "tenant").rows
+    assert read(clickhouse, "tenant").rows == (row,)
     assert row == Row(
         key="acme",
         n=4,
