@@ -7,11 +7,13 @@ both. A wrong value is refused with its place, and nothing runs until it is mend
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -42,6 +44,12 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 PositiveInt = Annotated[int, msgspec.Meta(gt=0, le=2**53)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
+
+
+CALENDAR_DAYS: Final[Mapping[str, float]] = {"week": 7.0, "month": 30.0, "quarter": 90.0}
+"""What a calendar period is taken as where a fixed length is needed."""
+LONGEST_DAYS: Final[Mapping[str, float]] = {"week": 8.0, "month": 32.0, "quarter": 93.0}
+"""How many days of events one can need: the longest, and the hour of a clock change."""
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -116,6 +124,12 @@ class ObjectiveSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Fewer events than this are INSUFFICIENT, never OK and never BREACH."""
     severe_factor: Annotated[float, msgspec.Meta(gt=1)] | None = None
     """At this many times the threshold the signal may page alone."""
+    clear: float | None = None
+    """Once in breach, it is over when the value is at this or better; at the threshold unless set."""
+    clear_for_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Once in breach, it is over when it was clear for this long without a pause."""
+    absent_seconds: Positive | None = None
+    """When nothing was measured for this long, the signal ``absent-ID`` is in breach; never unless set."""
     labels: dict[str, str] = {}
     """Only events with these field values count."""
 
@@ -129,8 +143,28 @@ class SloSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The promised share of good events."""
     threshold_us: PositiveInt | None = None
     """For latency and time_to_first_token: the limit a good request stays under."""
+    threshold: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
+    """For quality and goodput: a score under this is bad; an answer without a score never counts."""
+    scorer: str = ""
+    """For quality and goodput: the scorer whose scores count, such as ``groundedness``; all of them unless set."""
     period_days: Positive = 30.0
+    """The length of a rolling period."""
+    calendar: Literal["week", "month", "quarter"] | None = None
+    """The budget is of the calendar's week, month or quarter, in place of a rolling period."""
+    time_zone: str = "UTC"
+    """Where the calendar's days begin."""
+    absent_seconds: Positive | None = None
+    """When no event counted for this long, the signal ``absent-ID`` is in breach; never unless set."""
     labels: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        """Give a calendar period its usual length, which burn windows are scaled from: 7, 30 or 90 days."""
+        if self.calendar is None:
+            return
+        usual = CALENDAR_DAYS[self.calendar]
+        if self.period_days not in {usual, 30.0}:
+            raise ValueError(f"slo {self.id!r} has both a calendar and period_days: leave period_days out")
+        msgspec.structs.force_setattr(self, "period_days", usual)
 
 
 class JudgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -406,12 +440,52 @@ def _check(settings: Settings, file: Path) -> None:
         if objective.group not in GROUPS:
             message = f"{file}: objective {objective.id!r} has the unknown group {objective.group!r}"
             raise ConfigError(message, fix=f"use one of {', '.join(GROUPS)}")
+        _check_objective(objective, settings, file)
     for slo in settings.slo:
-        if slo.sli in {"latency", "time_to_first_token"} and slo.threshold_us is None:
-            raise ConfigError(f"{file}: slo {slo.id!r} of kind {slo.sli} needs threshold_us", fix="add threshold_us")
+        _check_slo(slo, settings, file)
     receivers = {receiver.id for receiver in settings.receiver}
     for alert in settings.alert:
         for name in alert.notify:
             if name not in receivers:
                 message = f"{file}: alert {alert.id!r} notifies {name!r}, which is no receiver"
                 raise ConfigError(message, fix=f"use one of {', '.join(sorted(receivers)) or 'none defined'}")
+
+
+def _check_objective(objective: ObjectiveSettings, settings: Settings, file: Path) -> None:
+    where = f"{file}: objective {objective.id!r}"
+    above = objective.direction == "above"
+    for name in ("threshold", "clear"):
+        value = getattr(objective, name)
+        if value is not None and not math.isfinite(value):
+            raise ConfigError(f"{where}: {name} is {value}, no number to compare with", fix="write a finite number")
+    if objective.clear is not None and (
+        objective.clear > objective.threshold if above else objective.clear < objective.threshold
+    ):
+        side = "above" if above else "below"
+        raise ConfigError(
+            f"{where}: clear = {objective.clear:g} is {side} the threshold {objective.threshold:g}, inside the breach",
+            fix=f"let clear be at {'most' if above else 'least'} the threshold",
+        )
+    _check_kept(where, "window_seconds", objective.window_seconds / 86_400, settings)
+
+
+def _check_slo(slo: SloSettings, settings: Settings, file: Path) -> None:
+    where = f"{file}: slo {slo.id!r}"
+    if slo.sli in {"latency", "time_to_first_token"} and slo.threshold_us is None:
+        raise ConfigError(f"{where} of kind {slo.sli} needs threshold_us", fix="add threshold_us")
+    try:
+        ZoneInfo(slo.time_zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as cause:
+        raise ConfigError(f"{where}: {slo.time_zone!r} is no time zone", fix="write one like Europe/Berlin") from cause
+    days = slo.period_days if slo.calendar is None else LONGEST_DAYS[slo.calendar]
+    _check_kept(where, "the period", days, settings)
+
+
+def _check_kept(where: str, name: str, days: float, settings: Settings) -> None:
+    """Refuse a window that reaches back beyond the events that are kept: its counts would be too small, in silence."""
+    kept = settings.server.retention_days
+    if days > kept:
+        raise ConfigError(
+            f"{where}: {name} needs {days:g} days of events, but only {kept} are kept",
+            fix="shorten it, or raise retention_days of [server]",
+        )

@@ -201,6 +201,47 @@ def test_the_server_watches_itself(server):
     assert server.ask("/health")["worker_failures"] == {}
 
 
+def test_what_arrives_late_is_told_at_the_next_evaluation(new_server):
+    """Ten minutes late: the next live update is of an evaluation that has it, and page and verdict show it by then."""
+    import urllib.request
+
+    server = new_server(evaluate_seconds=0.5)
+    server.config.write_text(
+        server.config.read_text()
+        + '[[objective]]\nid = "errors"\ngroup = "errors"\nmeasure = "error_ratio"\nthreshold = 0.5\n'
+        + 'window_seconds = 900\nmin_samples = 3\n[[alert]]\nid = "failing"\nwhen = "BREACH(errors)"\n'
+        + f'[[receiver]]\nid = "notices"\npath = "{server.folder}.jsonl"\n'
+    )
+    server.start()
+    before = server.ask("/api/signals?from=20m")
+    late_ns = before["now_ns"] - 600 * 10**9
+    lines = b"".join(b'{"ts_ns": %d, "event": "request", "error": true}\n' % (late_ns + k) for k in range(5))
+    with urllib.request.urlopen(f"{server.url}/api/live", timeout=30) as stream:
+        server.ask("/api/events", body=lines, headers={"Content-Type": "application/x-ndjson"})
+        committed_ns = server.ask("/api/signals")["now_ns"]
+        told = 0
+        while told < committed_ns:
+            text = stream.readline().decode()
+            told = json.loads(text[6:])["now_ns"] if text.startswith("data: ") else told
+    assert told - committed_ns < 10 * 10**9  # half a second, on a machine that is not busy
+    after = server.ask(f"/api/signals?from={before['start_ns']}&to={before['end_ns']}")
+    assert after["totals"]["requests"] - before["totals"]["requests"] == 5
+    changed = [
+        ts_ns
+        for ts_ns, old, new in zip(
+            before["series"]["ts_ns"],
+            before["series"]["error_ratio"],
+            after["series"]["error_ratio"],
+            strict=True,
+        )
+        if old != new
+    ]
+    assert len(changed) == 1
+    assert 0 <= changed[0] - late_ns < before["series"]["step_seconds"] * 10**9
+    said = server.ask("/api/logs?q=event:breach%20id:errors&from=20m")["events"]
+    assert [each["attributes"]["verdict"] for each in said][-1:] == ["BREACH"]
+
+
 def test_live_updates_follow_each_evaluation(new_server):
     """A tab that listens is told after every turn of the workers."""
     import urllib.request

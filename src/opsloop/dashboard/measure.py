@@ -37,6 +37,11 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
     """How it is worked out, for a person to do the same."""
     read: Callable[[Signals], Measured]
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Return the kinds of event that it may count."""
+        return _EVENTS[self.counted]
+
 
 def measure(name: str) -> Measure:
     """Return the measure of that name. Raises :class:`ConfigError` that names near ones.
@@ -50,6 +55,17 @@ def measure(name: str) -> Measure:
         raise ConfigError(f"there is no measure {name!r}", fix=fix)
     return MEASURES[name]
 
+
+_EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "requests": ("request",),
+    "retrievals": ("retrieve", "tool"),
+    "model calls": ("llm", "embed"),
+    "metered calls": ("llm", "embed", "request"),
+    "tool calls": ("tool",),
+    "scores": ("score",),
+    "observations": ("gauge", "limit", "request"),
+    "events": ("request",),
+}
 
 _KINDS: Final[tuple[tuple[str, str, str, Callable[[Latencies], Latency]], ...]] = (
     ("latency", "latency", "requests", lambda found: found.served),
