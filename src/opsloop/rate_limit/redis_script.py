@@ -5,28 +5,41 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
 
 from opsloop.errors import StoreError
 
 __all__ = [
+    "ASKING",
     "SOURCES",
     "Answer",
+    "Carrier",
     "Closed",
     "Script",
     "ScriptName",
-    "by_sha",
-    "by_source",
     "merged",
     "read",
     "split",
     "together",
     "wire",
+    "wire_source",
 ]
 
 T = TypeVar("T")
+
+
+class Carrier(Protocol):
+    """What a driver makes of a script: the call that it has to make."""
+
+    @property
+    def script(self) -> Script:
+        """The script to run."""
+        ...
+
+
+C = TypeVar("C", bound=Carrier)
 ScriptName = Literal["admit", "close"]
 SOURCES: Final[dict[ScriptName, str]] = {
     name: resources.files("opsloop.rate_limit").joinpath(f"{name}.lua").read_text("utf-8")
@@ -36,6 +49,8 @@ SHAS: Final[Mapping[ScriptName, str]] = {
     name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest() for name, source in SOURCES.items()
 }
 """Under these names a server keeps the scripts."""
+ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
+"""Goes before a call to a node that is just being given its slot."""
 MERGED: Final = 32
 """Admissions in one call, which no other client of the server can interrupt."""
 
@@ -70,21 +85,24 @@ class Closed(msgspec.Struct, frozen=True, array_like=True):
     """Slots given back or renewed."""
 
 
-def together(scripts: Iterable[Script]) -> list[list[int]]:
-    """Return which of the scripts can be one call: admissions by the dozen, everything else alone and before them.
+def together(calls: Iterable[C], *, key: Callable[[C], object]) -> list[list[C]]:
+    """Return which calls can be one: admissions of one ``key`` by the dozen, everything else alone and before them.
 
-    >>> one, other = Script("admit", (b"key",), (b"numbers", b"")), Script("close", (b"key",), (b"numbers",))
-    >>> together([one, other, one])
-    [[1], [0, 2]]
+    >>> class Call(msgspec.Struct):
+    ...     script: Script
+    >>> one, other = Call(Script("admit", (b"key",), (b"", b""))), Call(Script("close", (b"key",), (b"",)))
+    >>> together([one, other, one], key=lambda call: 0) == [[other], [one, one]]
+    True
     """
-    groups: list[list[int]] = []
-    admissions: list[int] = []
-    for at, script in enumerate(scripts):
-        if script.name == "admit":
-            admissions.append(at)
+    groups: list[list[C]] = []
+    admissions: dict[object, list[C]] = {}
+    for call in calls:
+        if call.script.name == "admit":
+            admissions.setdefault(key(call), []).append(call)
         else:
-            groups.append([at])
-    groups.extend(admissions[at : at + MERGED] for at in range(0, len(admissions), MERGED))
+            groups.append([call])
+    for found in admissions.values():
+        groups.extend(found[at : at + MERGED] for at in range(0, len(found), MERGED))
     return groups
 
 
@@ -118,18 +136,8 @@ def read(reply: bytes, form: type[T]) -> T:
         raise StoreError("Redis answered what no script of ours says", fix="is the server really Redis?") from cause
 
 
-def by_sha(script: Script) -> tuple[str | int | bytes, ...]:
-    """Return the command that calls a script by its name."""
-    return ("EVALSHA", SHAS[script.name], len(script.keys), *script.keys, *script.arguments)
-
-
-def by_source(script: Script) -> tuple[str | int | bytes, ...]:
-    """Return the command that runs a script which the server forgot; it knows it again then, on the right node too."""
-    return ("EVAL", SOURCES[script.name], len(script.keys), *script.keys, *script.arguments)
-
-
 def wire(script: Script) -> bytes:
-    r"""Return :func:`by_sha` as it goes over the wire (RESP): the shape of these commands is always the same.
+    r"""Return a call by the script's name as it goes over the wire (RESP): its shape is always the same.
 
     >>> wire(Script("close", (b"key",), (b"argument",)))[-23:]
     b'$3\r\nkey\r\n$8\r\nargument\r\n'
@@ -141,7 +149,18 @@ def wire(script: Script) -> bytes:
         count = str(len(keys))
         text = f"*{3 + len(keys) + len(arguments)}\r\n$7\r\nEVALSHA\r\n$40\r\n{SHAS[script.name]}\r\n"
         head = _HEADS[shape] = f"{text}${len(count)}\r\n{count}\r\n".encode()
-    return head + b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in (*keys, *arguments)])
+    return head + _bulks((*keys, *arguments))
+
+
+def wire_source(script: Script) -> bytes:
+    """Return the call with the script's text, for a server that does not know it; it knows it from then on."""
+    keys, arguments = script.keys, script.arguments
+    parts = (b"EVAL", SOURCES[script.name].encode(), b"%d" % len(keys), *keys, *arguments)
+    return b"*%d\r\n%b" % (len(parts), _bulks(parts))
+
+
+def _bulks(parts: Iterable[bytes]) -> bytes:
+    return b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])
 
 
 _HEADS: Final[dict[tuple[ScriptName, int, int], bytes]] = {}

@@ -21,7 +21,7 @@ from opsloop.rate_limit.redis_url import Address, address
 from opsloop.rate_limit.ticks import EXACT, ticks
 
 if TYPE_CHECKING:
-    from opsloop.rate_limit.redis_client import AsyncDriver
+    from opsloop.rate_limit.redis_async import AsyncDriver
 
 __all__ = ["RedisStore"]
 
@@ -188,7 +188,7 @@ class RedisStore:
         if driver is None or driver.loop is not loop:
             driver = self._drivers.get(loop)
             if driver is None:
-                from opsloop.rate_limit.redis_client import AsyncDriver  # noqa: PLC0415 - the redis package is an extra
+                from opsloop.rate_limit.redis_async import AsyncDriver  # noqa: PLC0415 - the redis package is an extra
 
                 driver = AsyncDriver(self._address, deadline_seconds=self._deadline)
                 others = self._drivers.items()
