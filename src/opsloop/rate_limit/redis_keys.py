@@ -9,7 +9,7 @@ per organisation, tenant and key, all of them lie where their organisation lies.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from opsloop.errors import ConfigError
@@ -37,6 +37,8 @@ class Keys:
         self.root = root
         self.spread = spread and root != ""
         self._prefix = prefix
+        self.ways: dict[object, Any] = {}
+        """What :mod:`opsloop.rate_limit.redis_plan` remembers of callers under these names."""
         self._known: dict[Key, bytes] = {}
 
     def check(self, limits: Iterable[Limit]) -> None:

@@ -16,7 +16,7 @@ from opsloop.rate_limit.decision import Decision, Demand, Request
 from opsloop.rate_limit.gcra import Rate
 from opsloop.rate_limit.limit import Level, Lever, Limit
 from opsloop.rate_limit.redis_keys import EVERYTHING, Keys
-from opsloop.rate_limit.redis_script import Answer, Closed, Script
+from opsloop.rate_limit.redis_script import Answer, Closed, Script, bulks
 from opsloop.rate_limit.ticks import EXACT, Ticks, ticks
 
 __all__ = ["Kept", "Plan", "Verb", "finding"]
@@ -26,6 +26,7 @@ MICROSECOND_NS: Final = 1000
 HEADER: Final = struct.Struct("<BdI")
 ORDER: Final[dict[Lever, int]] = {"rate": 0, "quota": 1, "concurrency": 2}
 LAYOUTS: Final = 1024
+WAYS: Final = 16_384
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -116,13 +117,15 @@ class Kept(msgspec.Struct, frozen=True):
         return cls(request, msgspec.msgpack.decode(raw[middle:], type=Answer))
 
 
-class _Layout(msgspec.Struct, frozen=True):
+class _Layout(msgspec.Struct, frozen=True, eq=False):
     """What is the same for all requests on the same limits, worked out once."""
 
     limits: tuple[Limit, ...]
     order: tuple[int, ...]
     """The demands' positions as the scripts want them: buckets, quotas, slots."""
     buckets: tuple[Ticks, ...]
+    scales: tuple[tuple[int, int, int], ...]
+    """Of each bucket its position, what a nanosecond repays, and how many of its sub-units are one of the server's."""
     quotas: int
     leases: tuple[int, ...]
     """The lease of each set of slots, in microseconds."""
@@ -145,6 +148,7 @@ class _Layout(msgspec.Struct, frozen=True):
             limits,
             order,
             buckets,
+            tuple((at, cast("Rate", limits[at].bucket).gain, t.scale) for at, t in zip(order, buckets, strict=False)),
             len(amounts),
             tuple(lease for _, lease in slots),
             msgspec.Raw(numbers),
@@ -153,38 +157,66 @@ class _Layout(msgspec.Struct, frozen=True):
         )
 
 
+class _Way(msgspec.Struct, frozen=True):
+    """What is the same for all requests of one caller on the same limits: the keys, ready to be sent."""
+
+    layout: _Layout
+    keys: tuple[bytes, ...]
+    """In the layout's order."""
+    tag: str
+    """Where its reservations lie."""
+    packed: tuple[bytes, bytes]
+    """The keys of counts and of slots, as they go over the wire."""
+
+    @classmethod
+    def of(cls, demands: tuple[Demand, ...], keys: Keys) -> _Way:
+        """Return the way of a request, from memory where it was gone before."""
+        layout = _layout(demands)
+        seen = (layout, tuple([demand.key for demand in demands]))
+        way = keys.ways.get(seen)
+        if way is None:
+            where = tuple([keys.of(demands[at].limit, demands[at].key) for at in layout.order])
+            tag = keys.beside(demands[0].limit, demands[0].key) if demands else EVERYTHING
+            counted = len(layout.buckets) + layout.quotas
+            if len(keys.ways) >= WAYS:
+                keys.ways.clear()
+            way = keys.ways[seen] = cls(layout, where, tag, (bulks(where[:counted]), bulks(where[counted:])))
+        return cast("_Way", way)
+
+
 class Plan(msgspec.Struct, frozen=True, gc=False):
     """A request with its layout and keys. Where a key was given twice, ``request`` has it once, with both costs."""
 
     request: Request
     asked: Request
     """The request as it was asked."""
-    layout: _Layout
-    keys: tuple[bytes, ...]
-    """In the layout's order."""
-    tag: str
-    """Where its reservation lies."""
+    way: _Way
 
     @classmethod
     def of(cls, request: Request, keys: Keys) -> Plan:
         """Sort a request's demands by kind and find their keys."""
         asked = request
-        layout = _layout(request.demands)
-        if layout.repeats:
+        way = _Way.of(request.demands, keys)
+        if way.layout.repeats:
             request = _summed(request)
-            layout = _layout(request.demands)
-        demands = request.demands
-        where = tuple([keys.of(demands[at].limit, demands[at].key) for at in layout.order])
-        tag = keys.beside(demands[0].limit, demands[0].key) if demands else EVERYTHING
-        return cls(request, asked, layout, where, tag)
+            way = _Way.of(request.demands, keys)
+        return cls(request, asked, way)
+
+    @property
+    def tag(self) -> str:
+        """Where its reservation lies."""
+        return self.way.tag
 
     def admission(self, keys: Keys, *, now_us: int, write: bool) -> Script:
         """Return the call that decides about the request, and writes if it may."""
-        request, layout = self.request, self.layout
+        request, way = self.request, self.way
+        layout = way.layout
         demands = request.demands
         first = len(layout.buckets)
         counted = first + layout.quotas
-        costs = [min(demands[at].cost, EXACT) for at in layout.order[:counted]]
+        costs = [demands[at].cost for at in layout.order[:counted]]
+        if costs and max(costs) > EXACT:
+            costs = [min(cost, EXACT) for cost in costs]
         periods: list[int] = []
         for at in layout.order[first:counted]:
             demand = demands[at]
@@ -193,11 +225,12 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
         name = request.reservation if write else ""
         numbers = _encode((now_us, write, layout.numbers, costs, periods, name, HOLD_NS // MICROSECOND_NS))
         undo = partial(self.undoing, keys, now_us=now_us) if write else None
+        counts, slots = way.packed
         if not name:
-            return Script("admit", self.keys, (numbers, b""), undo)
-        marker = keys.reservation(name, self.tag)
-        where = (*self.keys[:counted], marker, *self.keys[counted:])
-        return Script("admit", where, (numbers, self._described()), undo)
+            return Script("admit", way.keys, (numbers, b""), undo, counts + slots)
+        marker = keys.reservation(name, way.tag)
+        where = (*way.keys[:counted], marker, *way.keys[counted:])
+        return Script("admit", where, (numbers, self._described()), undo, counts + bulks((marker,)) + slots)
 
     def closing(
         self, verb: Verb, keys: Keys, *, now_us: int, actual: Amounts | None = None
@@ -206,13 +239,13 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
 
         With ``actual`` the counts are corrected from the estimate to it.
         """
-        request, layout = self.request, self.layout
+        request, layout, own = self.request, self.way.layout, self.way.keys
         first = len(layout.buckets)
         counted = first + layout.quotas
         buckets: list[int] = []
         quotas: list[int] = []
         changed: list[Demand] = []
-        where = [] if verb == "undo" else [keys.reservation(request.reservation, self.tag)]
+        where = [] if verb == "undo" else [keys.reservation(request.reservation, self.way.tag)]
         for rank in range(counted if actual else 0):
             demand = request.demands[layout.order[rank]]
             amount = amount_of(demand.limit.unit, actual)
@@ -225,10 +258,10 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
             else:
                 quotas.append(units)
             changed.append(demand)
-            where.append(self.keys[rank])
+            where.append(own[rank])
         late_us = LATE_SETTLE_NS // MICROSECOND_NS if counted else 0
         numbers = (now_us, verb, buckets, quotas, layout.leases, request.reservation, request.remember, late_us)
-        return Script("close", (*where, *self.keys[counted:]), (_encode(numbers),)), tuple(changed)
+        return Script("close", (*where, *own[counted:]), (_encode(numbers),)), tuple(changed)
 
     def undoing(self, keys: Keys, *, now_us: int) -> Script:
         """Return the call that takes an admission back as if it had never been made."""
@@ -239,13 +272,12 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
     def decision(self, status: str, answer: Answer) -> Decision:
         """Return the decision that an answer of the server stands for."""
         now_ns = answer.now_us * MICROSECOND_NS
-        layout = self.layout
-        values = [0] * len(layout.order)
-        for at, level in zip(layout.order, answer.levels, strict=True):
-            values[at] = level
-        for at, rate in zip(layout.order, layout.buckets, strict=False):
-            bucket = cast("Rate", layout.limits[at].bucket)
-            values[at] = now_ns * bucket.gain + values[at] * rate.scale
+        layout, levels = self.way.layout, answer.levels
+        values = [0] * len(levels)
+        for rank, at in enumerate(layout.order):
+            values[at] = levels[rank]
+        for at, gain, scale in layout.scales:
+            values[at] = now_ns * gain + values[at] * scale
         if status == "A":
             decision = Decision(self.request, "allowed", tuple(values), now_ns)
         else:
@@ -280,7 +312,7 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
         return msgspec.structs.replace(self.asked, demands=tuple(demands), ts_ns=now_ns)
 
     def _refusal(self, answer: Answer, values: tuple[int, ...], now_ns: int) -> Decision:
-        layout = self.layout
+        layout = self.way.layout
         demands = list(self.request.demands)
         waits: list[int | None] = [0] * len(demands)
         for at, wait in zip(layout.order, answer.waits, strict=True):
@@ -297,7 +329,7 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
         request = self.request
         demands = [
             (told, demand.key, demand.cost, demand.resets_in_ns)
-            for demand, told in zip(request.demands, self.layout.told, strict=True)
+            for demand, told in zip(request.demands, self.way.layout.told, strict=True)
         ]
         return msgspec.json.encode(
             (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Final, Literal, Protocol, TypeVar
 
@@ -19,6 +19,7 @@ __all__ = [
     "Closed",
     "Script",
     "ScriptName",
+    "bulks",
     "merged",
     "read",
     "split",
@@ -63,6 +64,8 @@ class Script(msgspec.Struct, frozen=True, gc=False):
     arguments: tuple[bytes, ...]
     undo: Callable[[], Script] | None = None
     """What takes an admission back when nobody waits for its answer any more. Without one it has to run anyway."""
+    packed: bytes = b""
+    """The keys as they go over the wire, where they were packed before."""
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
@@ -106,12 +109,13 @@ def together(calls: Iterable[C], *, key: Callable[[C], object]) -> list[list[C]]
     return groups
 
 
-def merged(scripts: Iterable[Script]) -> Script:
+def merged(scripts: Sequence[Script]) -> Script:
     """Return one call for several admissions; the server decides about one after the other."""
     return Script(
         "admit",
         tuple([key for script in scripts for key in script.keys]),
         tuple([argument for script in scripts for argument in script.arguments]),
+        packed=b"".join([script.packed or bulks(script.keys) for script in scripts]),
     )
 
 
@@ -149,17 +153,22 @@ def wire(script: Script) -> bytes:
         count = str(len(keys))
         text = f"*{3 + len(keys) + len(arguments)}\r\n$7\r\nEVALSHA\r\n$40\r\n{SHAS[script.name]}\r\n"
         head = _HEADS[shape] = f"{text}${len(count)}\r\n{count}\r\n".encode()
-    return head + _bulks((*keys, *arguments))
+    return head + (script.packed or bulks(keys)) + bulks(arguments)
 
 
 def wire_source(script: Script) -> bytes:
     """Return the call with the script's text, for a server that does not know it; it knows it from then on."""
     keys, arguments = script.keys, script.arguments
     parts = (b"EVAL", SOURCES[script.name].encode(), b"%d" % len(keys), *keys, *arguments)
-    return b"*%d\r\n%b" % (len(parts), _bulks(parts))
+    return b"*%d\r\n%b" % (len(parts), bulks(parts))
 
 
-def _bulks(parts: Iterable[bytes]) -> bytes:
+def bulks(parts: Iterable[bytes]) -> bytes:
+    r"""Return parts of a command as they go over the wire.
+
+    >>> bulks((b"key", b""))
+    b'$3\r\nkey\r\n$0\r\n\r\n'
+    """
     return b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])
 
 
