@@ -1,6 +1,6 @@
 """The driver for an event loop: what tasks ask for in one tick goes out together, and one script call decides on many.
 
-Calls leave in *flights*: up to 32 admissions of one place are one script call. Two flights may be under way, so that
+Calls leave in *flights*: up to 32 of one kind and place are one script call. Two flights may be under way, so that
 the tasks of one go on while the server decides about the other; what is asked for meanwhile waits and leaves with the
 next. That changes when a call is made, never what it means.
 """
@@ -256,7 +256,7 @@ class AsyncDriver:
     def _abandoned(self, script: Script, reply: bytes) -> None:
         """Take back an admission that came true after its caller had gone."""
         if script.undo is not None and reply[:1] == b"A":
-            self._enqueue(script.undo())
+            self._enqueue(script.undo(reply))
 
 
 def _destination(call: _Call) -> tuple[object, ...]:

@@ -42,8 +42,9 @@ class Carrier(Protocol):
 
 C = TypeVar("C", bound=Carrier)
 ScriptName = Literal["admit", "close"]
+LUA: Final = resources.files("opsloop.rate_limit")
 SOURCES: Final[dict[ScriptName, str]] = {
-    name: resources.files("opsloop.rate_limit").joinpath(f"{name}.lua").read_text("utf-8")
+    name: LUA.joinpath("count.lua").read_text("utf-8") + LUA.joinpath(f"{name}.lua").read_text("utf-8")
     for name in ("admit", "close")
 }
 SHAS: Final[Mapping[ScriptName, str]] = {
@@ -53,7 +54,7 @@ SHAS: Final[Mapping[ScriptName, str]] = {
 ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
 """Goes before a call to a node that is just being given its slot."""
 MERGED: Final = 32
-"""Admissions in one call, which no other client of the server can interrupt."""
+"""Requests in one call, which no other client of the server can interrupt."""
 
 
 class Script(msgspec.Struct, frozen=True, gc=False):
@@ -62,8 +63,8 @@ class Script(msgspec.Struct, frozen=True, gc=False):
     name: ScriptName
     keys: tuple[bytes, ...]
     arguments: tuple[bytes, ...]
-    undo: Callable[[], Script] | None = None
-    """What takes an admission back when nobody waits for its answer any more. Without one it has to run anyway."""
+    undo: Callable[[bytes], Script] | None = None
+    """What takes an admission back, by its reply, when nobody waits for it. Without one it has to run anyway."""
     packed: bytes = b""
     """The keys as they go over the wire, where they were packed before."""
 
@@ -76,6 +77,8 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     waits: tuple[int, ...] = ()
     rests: tuple[int, ...] = ()
     """After a refusal, for each set of slots the time to its last lease's end."""
+    slices: tuple[int, ...] = ()
+    """After a yes, for each rolling quota the number of the slice that was charged."""
 
 
 class Closed(msgspec.Struct, frozen=True, array_like=True):
@@ -83,13 +86,13 @@ class Closed(msgspec.Struct, frozen=True, array_like=True):
 
     now_us: int
     levels: tuple[int, ...]
-    """What is left in each count that it changed; -1 for a quota whose period is forgotten."""
+    """What is left in each count that it changed; -1 where its period or slice is over for good."""
     done: int
     """Slots given back or renewed."""
 
 
 def together(calls: Iterable[C], *, key: Callable[[C], object]) -> list[list[C]]:
-    """Return which calls can be one: admissions of one ``key`` by the dozen, everything else alone and before them.
+    """Return which calls can be one: those of one script and ``key`` by the dozen, admissions last.
 
     >>> class Call(msgspec.Struct):
     ...     script: Script
@@ -97,22 +100,17 @@ def together(calls: Iterable[C], *, key: Callable[[C], object]) -> list[list[C]]
     >>> together([one, other, one], key=lambda call: 0) == [[other], [one, one]]
     True
     """
-    groups: list[list[C]] = []
-    admissions: dict[object, list[C]] = {}
+    kinds: dict[ScriptName, dict[object, list[C]]] = {"close": {}, "admit": {}}
     for call in calls:
-        if call.script.name == "admit":
-            admissions.setdefault(key(call), []).append(call)
-        else:
-            groups.append([call])
-    for found in admissions.values():
-        groups.extend(found[at : at + MERGED] for at in range(0, len(found), MERGED))
-    return groups
+        kinds[call.script.name].setdefault(key(call), []).append(call)
+    groups = [group for kind in kinds.values() for group in kind.values()]
+    return [group[at : at + MERGED] for group in groups for at in range(0, len(group), MERGED)]
 
 
 def merged(scripts: Sequence[Script]) -> Script:
-    """Return one call for several admissions; the server decides about one after the other."""
+    """Return one call for several of one kind; the server deals with one after the other."""
     return Script(
-        "admit",
+        scripts[0].name,
         tuple([key for script in scripts for key in script.keys]),
         tuple([argument for script in scripts for argument in script.arguments]),
         packed=b"".join([script.packed or bulks(script.keys) for script in scripts]),
