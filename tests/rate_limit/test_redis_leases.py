@@ -31,7 +31,7 @@ def place(request, redis_store):
 
 
 def test_many_leases_are_renewed_in_one_call(place):
-    """Forty of three tenants are alive after a heartbeat, in as few calls as there are places; one that ended is told."""
+    """Forty of three tenants are alive after a heartbeat, in as few calls as there are places."""
     clock = ManualClock(MORNING)
     store = place(clock)
     limiter = Limiter(policy_from_settings([SLOTS, GUARD]), store=store, clock=clock, ids=SeededIds(1))

@@ -37,10 +37,13 @@ local function admit(base, numbers, description)
     end
 
     local levels, after, moments, waits, fits = {}, {}, {}, {}, true
+    local moved, any_moved = {}, false
     local at = 1
     for i = 1, bucket_count do
-        local gain, cost, capacity, tick = rates[at], costs[i] * rates[at + 1], rates[at + 2], rates[at + 3]
-        local debt, moment = bucket_at(state[i], gain, floor(now / tick))
+        local gain, weight, capacity, tick = rates[at], rates[at + 1], rates[at + 2], rates[at + 3]
+        local debt, moment, other = bucket_at(state[i], gain, weight, tick, now)
+        local cost = costs[i] * weight
+        if other then moved[i], any_moved = true, true end
         local want, wait = debt + cost, 0
         if cost > capacity then
             wait, fits = -1, false
@@ -87,6 +90,12 @@ local function admit(base, numbers, description)
     end
 
     if not fits then
+        if any_moved and write then  -- from now on it is repaid at the new rate, whether or not this request is admitted
+            for i = 1, bucket_count do
+                local gain, weight, _, tick = unpack(rates, 4 * i - 3, 4 * i)
+                if moved[i] then owe(KEYS[base + i], levels[i], moments[i], gain, weight, tick, now, slack) end
+            end
+        end
         local rests = {}
         for i = 1, lease_count do
             local last = call('ZREVRANGE', KEYS[slots + i], 0, 0, 'WITHSCORES')
@@ -101,9 +110,8 @@ local function admit(base, numbers, description)
 
     at = 1
     for i = 1, bucket_count do
-        if costs[i] > 0 then
-            local full = (moments[i] + ceil(after[i] / rates[at])) * rates[at + 3]
-            call('SET', KEYS[base + i], pack('<dd', after[i], moments[i]), 'PX', ceil((full - now) / 1000) + 1 + slack)
+        if costs[i] > 0 or moved[i] then
+            owe(KEYS[base + i], after[i], moments[i], rates[at], rates[at + 1], rates[at + 3], now, slack)
         end
         at = at + 4
     end

@@ -3,7 +3,7 @@
 -- For each of them
 -- KEYS  the reservation if there is one, buckets, quotas, rolling quotas, concurrency sets
 -- ARGV  msgpack {now_us, verb, buckets, quotas, rolls, leases, reservation, remember, late_us, hold_us}
--- buckets  {gain, change, tick_us, ...} in sub-units     quotas  {change, ...}     rolls  {change, slice_us, number, ...}
+-- buckets  {gain, weight, change, tick_us, ...} in sub-units     quotas  {change, ...}     rolls  {change, slice_us, number, ...}
 -- leases   {lease_us, ...}
 -- verb     settle, renew, release; find returns the reservation as it is kept; undo corrects without a reservation
 --
@@ -45,7 +45,7 @@ local function close(base, numbers)
     if now == 0 then
         now, slack = server_time(), 0
     end
-    local bucket_count, quota_count, roll_count = #buckets / 3, #quotas, #rolls / 3
+    local bucket_count, quota_count, roll_count = #buckets / 4, #quotas, #rolls / 3
     local first, kept, settled, expires = base, nil, 0, 0
     if verb ~= 'undo' then first = base + 1 end
     local at_leases = first + bucket_count + quota_count + roll_count
@@ -64,16 +64,11 @@ local function close(base, numbers)
 
     local levels, done = {}, 0
     for i = 1, bucket_count do
-        local key, gain, change, tick = KEYS[first + i], buckets[3 * i - 2], buckets[3 * i - 1], buckets[3 * i]
-        local debt, moment = bucket_at(call('GET', key), gain, floor(now / tick))
+        local key, gain, weight, change, tick = KEYS[first + i], unpack(buckets, 4 * i - 3, 4 * i)
+        local debt, moment = bucket_at(call('GET', key), gain, weight, tick, now)
         debt = corrected(debt, change)
         levels[i] = debt
-        if debt == 0 then
-            call('DEL', key)
-        else
-            local full = (moment + ceil(debt / gain)) * tick
-            call('SET', key, pack('<dd', debt, moment), 'PX', ceil((full - now) / 1000) + 1 + slack)
-        end
+        owe(key, debt, moment, gain, weight, tick, now, slack)
     end
     for i = 1, quota_count do
         local key, level = KEYS[first + bucket_count + i], -1
@@ -85,7 +80,8 @@ local function close(base, numbers)
         levels[#levels + 1] = level
     end
     for i = 1, roll_count do
-        local key, change, slice, number = KEYS[first + bucket_count + quota_count + i], rolls[3 * i - 2], rolls[3 * i - 1], rolls[3 * i]
+        local key = KEYS[first + bucket_count + quota_count + i]
+        local change, slice, number = unpack(rolls, 3 * i - 2, 3 * i)
         local state, level = call('GET', key), -1
         if state then
             local slices, used = slices_at(state, floor(now / slice))

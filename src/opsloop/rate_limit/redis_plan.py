@@ -285,7 +285,7 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
             units = max(-EXACT, min(amount - demand.cost, EXACT))
             if rank < first:
                 rate = layout.buckets[rank]
-                buckets += (rate.gain, max(-EXACT, min(units * rate.weight, EXACT)), rate.tick_us)
+                buckets += (rate.gain, rate.weight, max(-EXACT, min(units * rate.weight, EXACT)), rate.tick_us)
             elif rank < dated:
                 quotas.append(units)
             else:
