@@ -23,6 +23,8 @@ HOPS: Final = 5
 """Servers that are tried for one call, should each of them name another."""
 LOST: Final = (ReadOnlyError, ClusterDownError, redis.ConnectionError, redis.TimeoutError, OSError)
 """What a server says, or does, that is not in charge any more."""
+READ_ONLY: Final = "READONLY"
+"""Stands somewhere in the complaint of a script that was not allowed to write."""
 
 
 class Route:
@@ -82,7 +84,7 @@ class Route:
             return self._slots[error.slot_id], False
         if isinstance(error, AskError):
             return (error.host or node[0], error.port), True
-        if not isinstance(error, LOST):
+        if not (isinstance(error, LOST) or READ_ONLY in str(error)):
             raise error
         self._lost(node)
         if self._fixed is not None or isinstance(error, (redis.TimeoutError, TimeoutError)):
