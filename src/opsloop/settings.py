@@ -71,6 +71,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """The port; 4318 is where OpenTelemetry exporters send by default."""
     store: str = ".opsloop"
     """A folder for the embedded store, ``:memory:``, or ``clickhouse://user:password@host:8123/database``."""
+    limits: str = ""
+    """Where limits are counted: in memory, or at ``redis://host:6379/0`` together with all other replicas."""
     retention_days: PositiveInt = 90
     """Events older than this are dropped, a day at a time."""
     max_body_bytes: PositiveInt = 64 * 1024 * 1024
@@ -324,6 +326,7 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "OPSLOOP_HOST": "server.host",
     "OPSLOOP_PORT": "server.port",
     "OPSLOOP_STORE": "server.store",
+    "OPSLOOP_LIMITS": "server.limits",
 }
 """Each variable and the setting that it overrides. ``OPSLOOP_CONFIG`` names the file, ``OPSLOOP_URL`` a server."""
 
