@@ -113,10 +113,11 @@ def test_a_planned_failover_of_a_cluster_loses_nothing(cluster, pair, redis_stor
     master, replica, tenant, _ = pair
     acme = Context(tenant=tenant)
     assert sum(gate.admit(acme).allowed for _ in range(10)) == 10
-    replica.admin.execute_command("CLUSTER", "FAILOVER")
     answers = []
 
     def has_taken_over():
+        if len(answers) % 100 == 0:  # it gives up after a while when the machine is busy
+            replica.admin.execute_command("CLUSTER", "FAILOVER")
         answers.append(gate.admit(acme))
         return replica.admin.info("replication")["role"] == "master"
 

@@ -64,13 +64,14 @@ class Driver:
         """Connect when first asked."""
         self._address = address
         self._deadline = deadline_seconds
+        self._deadline_ns = int(deadline_seconds * NANOSECONDS)
         self._route = Route(address)
         self._lines = _Lines()
         self._all: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def run(self, steps: Steps[T]) -> T:
         """Carry steps through to their value. All their calls together have one deadline."""
-        until_ns = _monotonic_ns() + int(self._deadline * NANOSECONDS)
+        until_ns = _monotonic_ns() + self._deadline_ns
         try:
             script = next(steps)
             while True:
@@ -92,9 +93,20 @@ class Driver:
             connection.disconnect()
 
     def _call(self, script: Script, until_ns: int) -> bytes:
+        """Send over the connection that is there; where none is, or it does not work, find out what does."""
+        route, lines = self._route, self._lines
+        node = route.node(route.place(script))
+        connection = lines.open.get(node) if node is not None and lines.pid == os.getpid() else None
         try:
+            if connection is not None:
+                try:
+                    return _exchanged(connection, wire(script), until_ns)
+                except (ResponseError, redis.ConnectionError, ConnectionError):
+                    pass  # the server closed it meanwhile, is not in charge any more, or has forgotten the script
             return self._routed(script, until_ns)
         except (RedisError, OSError) as cause:
+            if isinstance(cause, TimeoutError) and node is not None:
+                route.lost(node)
             raise failure(self._address, self._deadline, cause) from cause
 
     def _routed(self, script: Script, until_ns: int) -> bytes:
@@ -109,9 +121,10 @@ class Driver:
             if node is None:
                 break
             try:
+                connection = self._line_to(node, until_ns)
                 if asking:
-                    self._exchange(node, ASKING, until_ns)
-                return self._exchange(node, data, until_ns)
+                    _exchanged(connection, ASKING, until_ns)
+                return _exchanged(connection, data, until_ns)
             except NoScriptError as unknown:
                 last, data = unknown, wire_source(script)
             except (RedisError, OSError) as error:
@@ -139,20 +152,15 @@ class Driver:
                 return found
         return None
 
-    def _exchange(self, node: Node, data: bytes, until_ns: int) -> bytes:
-        """Send over this thread's connection; once more when the server had closed it meanwhile."""
+    def _line_to(self, node: Node, until_ns: int) -> Any:
+        """Return this thread's own connection, a new one where there was none or it was closed."""
         lines = self._lines
         if lines.pid != os.getpid():  # a fork must not share its parent's
             lines.pid, lines.open = os.getpid(), {}
         connection = lines.open.get(node)
-        if connection is not None:
-            try:
-                return _exchanged(connection, data, until_ns)
-            except (redis.ConnectionError, ConnectionError, OSError) as closed:
-                if isinstance(closed, TimeoutError):
-                    raise
-        connection = lines.open[node] = self._opened(node, until_ns)
-        return _exchanged(connection, data, until_ns)
+        if connection is None or connection._sock is None:  # noqa: SLF001 - as in _exchanged()
+            connection = lines.open[node] = self._opened(node, until_ns)
+        return connection
 
     def _opened(self, node: Node, until_ns: int, *, witness: bool = False) -> Any:
         """Connect in time. Names, handshakes and logins have waits of their own, so another thread waits for them."""
@@ -191,15 +199,13 @@ def _exchanged(connection: Any, data: bytes, until_ns: int) -> bytes:
     line: socket.socket | None = connection._sock  # noqa: SLF001 - all that the package does not offer
     if line is None:
         raise redis.ConnectionError("closed")
-    whole = False
     try:
         line.settimeout(_left(until_ns))
         line.sendall(data)
-        reply = _reply(line, until_ns)
-        whole = True
-    finally:
-        if not whole:
-            connection.disconnect()
+        reply = _rest(line, line.recv(READ), until_ns)
+    except BaseException:
+        connection.disconnect()
+        raise
     if reply[:1] == b"-":
         code, _, rest = reply[1:].partition(b" ")
         kind = COMPLAINTS.get(code)
@@ -207,25 +213,27 @@ def _exchanged(connection: Any, data: bytes, until_ns: int) -> bytes:
     return reply[1:]
 
 
-def _reply(line: socket.socket, until_ns: int) -> bytes:
+def _rest(line: socket.socket, data: bytes, until_ns: int) -> bytes:
     """Read a reply to its end and return it with its kind in front; ours are bulk strings, or errors (RESP)."""
-    data = _received(line, until_ns)
-    while (end := data.find(b"\r\n")) < 0:
-        data += _received(line, until_ns)
-    if data[:1] in {b"-", b"+"}:
-        return data[:end]
+    end = data.find(b"\r\n")
+    while end < 0:
+        data = _more(line, data, until_ns)
+        end = data.find(b"\r\n")
     if data[:1] != b"$":
+        if data[:1] in {b"-", b"+"}:
+            return data[:end]
         raise InvalidResponse(f"{data[:20]!r} is no reply to a script of ours")
-    first = end + 2
-    last = first + int(data[1:end])
+    last = end + 2 + int(data[1:end])
     while len(data) < last + 2:
-        data += _received(line, until_ns)
-    return b"$" + data[first:last]
+        data = _more(line, data, until_ns)
+    return b"$" + data[end + 2 : last]
 
 
-def _received(line: socket.socket, until_ns: int) -> bytes:
-    line.settimeout(_left(until_ns))
-    data = line.recv(READ)
+def _more(line: socket.socket, data: bytes, until_ns: int) -> bytes:
     if not data:
         raise redis.ConnectionError("the server closed the connection")
-    return data
+    line.settimeout(_left(until_ns))
+    more = line.recv(READ)
+    if not more:
+        raise redis.ConnectionError("the server closed the connection")
+    return data + more

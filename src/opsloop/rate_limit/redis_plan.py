@@ -29,6 +29,7 @@ HOLD_US: Final = HOLD_NS // MICROSECOND_NS
 HEADER: Final = struct.Struct("<BdI")
 LAYOUTS: Final = 1024
 WAYS: Final = 16_384
+SAME: Final = 16
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -190,6 +191,8 @@ class _Way(msgspec.Struct):
     """Where its reservations lie."""
     packed: tuple[bytes, bytes]
     """The keys of counts and of slots, as they go over the wire."""
+    scripts: dict[tuple[bool, tuple[int, ...]] | None, Script]
+    """Calls that are the same for all requests of the same costs: of those that are neither dated nor reserved."""
     refreshed_ns: int = 0
     """When an admission of ours last prolonged the life of its slots' keys."""
 
@@ -205,7 +208,8 @@ class _Way(msgspec.Struct):
             counted = layout.counted
             if len(keys.ways) >= WAYS:
                 keys.ways.clear()
-            way = keys.ways[seen] = cls(layout, where, tag, (bulks(where[:counted]), bulks(where[counted:])))
+            packed = bulks(where[:counted]), bulks(where[counted:])
+            way = keys.ways[seen] = cls(layout, where, tag, packed, {})
         return cast("_Way", way)
 
     def refreshes(self, now_ns: int) -> bool:
@@ -244,21 +248,27 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
         layout = way.layout
         demands = request.demands
         first, dated, counted = len(layout.buckets), layout.dated, layout.counted
-        costs = [demands[at].cost for at in layout.order[:counted]]
+        costs = tuple([demands[at].cost for at in layout.order[:counted]])
+        name = request.reservation if write else ""
+        same = (write, costs) if not (name or layout.quotas or now_us) else None
+        if same in way.scripts:
+            return way.scripts[same]
         if costs and max(costs) > EXACT:
-            costs = [min(cost, EXACT) for cost in costs]
+            costs = tuple([min(cost, EXACT) for cost in costs])
         periods: list[int] = []
         for at in layout.order[first:dated]:
             demand = demands[at]
             end_ns = request.ts_ns + demand.resets_in_ns
             periods += (demand.key[2] // MICROSECOND_NS, end_ns // MICROSECOND_NS)
-        name = request.reservation if write else ""
         refresh = write and bool(layout.leases) and way.refreshes(request.ts_ns)
         numbers = _encode((now_us, write, layout.numbers, costs, periods, name, HOLD_US, refresh))
         undo = partial(self.undoing, keys=keys, now_us=now_us) if write else None
         counts, slots = way.packed
         if not name:
-            return Script("admit", way.keys, (numbers, b""), undo, counts + slots)
+            script = Script("admit", way.keys, (numbers, b""), undo, counts + slots)
+            if same is not None and len(way.scripts) < SAME:
+                way.scripts[same] = script
+            return script
         marker = keys.reservation(name, way.tag)
         where = (*way.keys[:counted], marker, *way.keys[counted:])
         return Script("admit", where, (numbers, self._described()), undo, counts + bulks((marker,)) + slots)

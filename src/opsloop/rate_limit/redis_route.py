@@ -86,12 +86,12 @@ class Route:
             return (error.host or node[0], error.port), True
         if not (isinstance(error, LOST) or READ_ONLY in str(error)):
             raise error
-        self._lost(node)
+        self.lost(node)
         if self._fixed is not None or isinstance(error, (redis.TimeoutError, TimeoutError)):
             raise error
         return None, False
 
-    def _lost(self, node: Node) -> None:
+    def lost(self, node: Node) -> None:
         """Ask again about whatever this one was in charge of."""
         self._master = None
         self._slots = {slot: holder for slot, holder in self._slots.items() if holder != node}

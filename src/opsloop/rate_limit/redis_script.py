@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
-from typing import Final, Literal, Protocol, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -133,7 +133,7 @@ def split(reply: bytes, count: int) -> list[bytes]:
 def read(reply: bytes, form: type[T]) -> T:
     """Read what follows a reply's letter. Raises :class:`StoreError` for what no script of ours says."""
     try:
-        return msgspec.msgpack.decode(reply[1:], type=form)
+        return cast("T", _DECODERS[form].decode(reply[1:]))
     except msgspec.DecodeError as cause:
         raise StoreError("Redis answered what no script of ours says", fix="is the server really Redis?") from cause
 
@@ -170,4 +170,7 @@ def bulks(parts: Iterable[bytes]) -> bytes:
     return b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])
 
 
+_DECODERS: Final[dict[type, msgspec.msgpack.Decoder[Any]]] = {
+    form: msgspec.msgpack.Decoder(form) for form in (Answer, Closed)
+}
 _HEADS: Final[dict[tuple[ScriptName, int, int], bytes]] = {}
