@@ -38,6 +38,7 @@ class Keys:
         self.spread = spread and root != ""
         self._prefix = prefix
         self.ways: dict[object, Any] = {}
+        self.recent: dict[int, tuple[object, Any]] = {}
         """What :mod:`opsloop.rate_limit.redis_plan` remembers of callers under these names."""
         self._known: dict[Key, bytes] = {}
 
