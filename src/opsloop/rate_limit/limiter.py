@@ -149,8 +149,8 @@ class Limiter:
         """Decide by another policy from the next request on; requests that run are settled by their own.
 
         Whatever has the same id, unit, scope and period keeps its counts and slots under the new amount. A rate that
-        changed takes over what is owed, in units, where the store is in memory (:mod:`opsloop.rate_limit.inherit`);
-        elsewhere it begins with a full bucket.
+        changed takes over what is owed, in units: in memory at once (:mod:`opsloop.rate_limit.inherit`), on Redis with
+        the first admission that meets it, for a process that starts with another policy too.
         """
         if self._remote is not None:
             self._remote.check(policy)

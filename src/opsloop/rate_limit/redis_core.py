@@ -1,7 +1,8 @@
 """Every operation on Redis as steps: a generator that yields script calls and is sent their replies.
 
-Nothing here waits, so one text serves a thread and an event loop; see :mod:`opsloop.rate_limit.redis_client` for the
-two drivers. A driver that cannot get a reply throws a :class:`StoreError` into the steps.
+Nothing here waits, so one text serves a thread and an event loop; see :mod:`opsloop.rate_limit.redis_client` and
+:mod:`opsloop.rate_limit.redis_async` for the two drivers. A driver that cannot get a reply throws a :class:`StoreError`
+into the steps.
 """
 
 from __future__ import annotations
