@@ -23,7 +23,7 @@ from opsloop.rate_limit.policy import policy_from_settings
 from opsloop.settings import Settings
 from opsloop.stream import Sink
 
-__all__ = ["Answer", "Ended", "answer_of", "desk", "desk_endpoints"]
+__all__ = ["Answer", "Asked", "Ended", "Named", "answer_of", "desk", "desk_endpoints"]
 
 T = TypeVar("T")
 WHO: Final = (*PARTS, "request_id")
