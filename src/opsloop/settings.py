@@ -82,6 +82,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """A second port, for OTLP over gRPC (4317 by custom); none unless set. Needs ``opsloop[grpc]``."""
     store: str = ".opsloop"
     """A folder for the embedded store, ``:memory:``, or ``clickhouse://user:password@host:8123/database``."""
+    limits: str = ""
+    """Where limits are counted: in memory, or at ``redis://host:6379/0`` together with all other replicas."""
     retention_days: PositiveInt = 90
     """Events older than this are dropped, a day at a time."""
     max_body_bytes: PositiveInt = 64 * 1024 * 1024
@@ -374,6 +376,7 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "OPSLOOP_PORT": "server.port",
     "OPSLOOP_GRPC_PORT": "server.grpc_port",
     "OPSLOOP_STORE": "server.store",
+    "OPSLOOP_LIMITS": "server.limits",
 }
 """Each variable and the setting that it overrides. ``OPSLOOP_CONFIG`` names the file, ``OPSLOOP_URL`` a server."""
 

@@ -31,6 +31,9 @@ def up(
     port: Annotated[int | None, Parameter(help="Port; 4318 by default, 0 takes a free one.")] = None,
     demo: Annotated[bool, Parameter(help="Add the simulated support bot.", negative=())] = False,
     days: Annotated[float, Parameter(help="With --demo: days of history to fill in first.")] = 3.0,
+    limits: Annotated[
+        str, Parameter(help="Where limits are counted: redis://host:6379/0, shared by all replicas.")
+    ] = "",
     seed: Annotated[int, Parameter(help="With --demo: which simulated world to run.")] = 0,
     place: Place | None = None,
 ) -> int:
@@ -44,6 +47,8 @@ def up(
     changes: dict[str, object] = {}
     if host:
         changes["host"] = host
+    if limits:
+        changes["limits"] = limits
     if port is not None:
         changes["port"] = port
     if demo and not chosen.store:
