@@ -45,7 +45,7 @@ def servers():
         FakeServer(folder, mode="empty") as empty,
         FakeServer(folder, mode="broken") as broken,
     ):
-        yield {"full": full.url, "empty": empty.url, "broken": broken.url}
+        yield {"full": full, "empty": empty, "broken": broken}
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def open_page(browser, servers):
         )
         contexts.append(context)
         page = context.new_page()
-        origin = servers[mode]
+        origin = servers[mode].url
 
         def heard(message):
             known = any(f"status of {status}" in message.text for status in expect_status)

@@ -112,13 +112,41 @@ def answer(path: str, parameters: dict[str, str], *, mode: str) -> tuple[int, An
     return (404, {"title": "No such address", "status": 404}) if found is None else (200, found)
 
 
+class Pulse:
+    """When the fake evaluates: at a test's word and never by itself, so that no test depends on how fast it runs."""
+
+    def __init__(self) -> None:
+        """Begin before the first turn."""
+        self.turn = 0
+        self._open = True
+        self._changed = threading.Condition()
+
+    def beat(self) -> None:
+        """Take one turn: every open page is told of it."""
+        with self._changed:
+            self.turn += 1
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Let every page go."""
+        with self._changed:
+            self._open = False
+            self._changed.notify_all()
+
+    def after(self, turn: int) -> int | None:
+        """Wait for a later turn than this one; return it, or ``None`` once stopped."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.turn != turn or not self._open)
+            return self.turn if self._open else None
+
+
 class Handler(BaseHTTPRequestHandler):
     """Static files with index.html as the fallback, the API, and one stream of ticks."""
 
     protocol_version = "HTTP/1.1"
     mode = "full"
     folder = Path()
-    closing = threading.Event()
+    pulse: Pulse
 
     def do_GET(self) -> None:
         """Answer one request."""
@@ -145,18 +173,18 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def ticks(self) -> None:
-        """Send a tick now and every two seconds until the page leaves or the server closes."""
+        """Send a tick now and after each turn of the pulse, until the page leaves or the server closes."""
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("connection", "close")
         self.end_headers()
         self.close_connection = True
+        turn: int | None = self.pulse.turn
         try:
-            while True:
+            while turn is not None:
                 self.wfile.write(f'event: tick\ndata: {{"now_ns": {scene.NOW_NS}}}\n\n'.encode())
                 self.wfile.flush()
-                if self.closing.wait(2):
-                    return
+                turn = self.pulse.after(turn)
         except (BrokenPipeError, ConnectionResetError):
             return
 
@@ -171,8 +199,8 @@ class FakeServer(ThreadingHTTPServer):
 
     def __init__(self, folder: Path, *, mode: str = "full", port: int = 0) -> None:
         """Bind the port and start answering."""
-        self.closing = threading.Event()
-        scoped = type("Scoped", (Handler,), {"folder": folder, "mode": mode, "closing": self.closing})
+        self.pulse = Pulse()
+        scoped = type("Scoped", (Handler,), {"folder": folder, "mode": mode, "pulse": self.pulse})
         super().__init__(("127.0.0.1", port), scoped)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.thread = threading.Thread(target=self.serve_forever, daemon=True)
@@ -180,7 +208,7 @@ class FakeServer(ThreadingHTTPServer):
 
     def __exit__(self, *args: object) -> None:
         """Stop answering and free the port."""
-        self.closing.set()
+        self.pulse.stop()
         self.shutdown()
         self.thread.join()
         self.server_close()
