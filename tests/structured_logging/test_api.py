@@ -67,6 +67,20 @@ def test_histogram_and_facets_count_the_same_events(ask, clock):
     ]
 
 
+def test_a_pipe_is_answered(ask, clock):
+    """A number per group over the window, and a clear answer to a line without a pipe."""
+    answer = ask("/api/logs/groups", q="-error:true | count by tenant", **{"from": "5s"})
+    assert answer == {
+        "query": "-error:true | count by tenant",
+        "start_ns": clock.now_ns() - 5 * SECOND,
+        "end_ns": clock.now_ns(),
+        "summary": {"function": "count", "field": "", "by": "tenant"},
+        "groups": [{"group": "a", "value": 3.0, "n": 3}, {"group": "b", "value": 1.0, "n": 1}],
+    }
+    with pytest.raises(InputError, match=r"the line asks for no number; end it with \| count by tenant"):
+        ask("/api/logs/groups", q="tenant:a")
+
+
 def test_a_request_is_told(ask):
     """The story of one request, and a clear answer when nobody knows it."""
     assert ask("/api/requests/{request_id}", request_id="req-3")["failure"]["request_id"] == "req-3"
@@ -105,5 +119,6 @@ def test_every_parameter_is_described(ask):
         "/api/logs": ["q", "from", "to", "limit", "offset"],
         "/api/logs/histogram": ["q", "from", "to", "steps"],
         "/api/logs/facets": ["q", "from", "to", "limit"],
+        "/api/logs/groups": ["q", "from", "to"],
         "/api/requests/{request_id}": ["request_id"],
     }

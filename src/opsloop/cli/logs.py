@@ -11,8 +11,9 @@ from rich.text import Text
 
 from opsloop.cli.client import connect
 from opsloop.cli.options import Asking, Window
-from opsloop.cli.output import console, moment, seconds, show_json, table
-from opsloop.structured_logging import Story
+from opsloop.cli.output import console, count, moment, seconds, show_json, table
+from opsloop.clock import SystemClock
+from opsloop.structured_logging import Story, parse_query
 
 __all__ = ["logs"]
 
@@ -40,8 +41,10 @@ def logs(
             else:
                 print(msgspec.convert(story, Story).text())
             return 0
-        arguments = {"q": query or None, "limit": limit, **(window or Window()).arguments()}
-        answer = api.call("/api/logs", arguments)
+        arguments = {"q": query or None, **(window or Window()).arguments()}
+        if parse_query(query, now_ns=SystemClock().now_ns()).summary:
+            return _groups(api.call("/api/logs/groups", arguments), in_json=options.json)
+        answer = api.call("/api/logs", {**arguments, "limit": limit})
     if options.json:
         for event in answer["events"]:
             sys.stdout.buffer.write(msgspec.json.encode(event) + b"\n")
@@ -53,6 +56,20 @@ def logs(
     console().print(table(columns, map(_row, answer["events"]), right=("took",)))
     if answer["more"]:
         print(f"… more than {limit}; raise --limit or narrow the query")
+    return 0
+
+
+def _groups(answer: dict[str, Any], *, in_json: bool) -> int:
+    """Print a number per group."""
+    if in_json:
+        show_json(answer)
+        return 0
+    summary = answer["summary"]
+    shown = seconds if summary["field"].endswith("_us") and summary["function"] != "count" else "{:,.6g}".format
+    name = " ".join(part for part in (summary["function"], summary["field"]) if part)
+    columns = (name, "events", summary["by"] or "all")
+    rows = [(shown(group["value"]), count(group["n"]), group["group"]) for group in answer["groups"]]
+    console().print(table(columns, rows, right=columns[:2]))
     return 0
 
 

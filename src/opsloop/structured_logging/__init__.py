@@ -31,6 +31,7 @@ from opsloop.structured_logging.scope import RequestScope, StepScope
 from opsloop.structured_logging.sinks import JsonLinesSink, Tee
 from opsloop.structured_logging.spool import Spool
 from opsloop.structured_logging.story import Story
+from opsloop.structured_logging.summary import Summary, summarise
 
 __all__ = [
     "BufferedSink",
@@ -46,6 +47,7 @@ __all__ = [
     "Spool",
     "StepScope",
     "Story",
+    "Summary",
     "Tee",
     "correlate",
     "format_query",
@@ -56,5 +58,6 @@ __all__ = [
     "parse_query",
     "query",
     "redact",
+    "summarise",
     "wrap",
 ]

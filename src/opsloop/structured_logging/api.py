@@ -17,10 +17,13 @@ from opsloop.structured_logging.query import parse_query
 from opsloop.structured_logging.sql import (
     facets_from_rows,
     facets_statement,
+    groups_from_rows,
     histogram_from_rows,
     histogram_statement,
+    summary_statement,
 )
 from opsloop.structured_logging.story import Story
+from opsloop.structured_logging.summary import Group, Summary
 
 MAX_LIMIT = 1_000
 MAX_OFFSET = 10_000
@@ -38,6 +41,16 @@ class LogPage(msgspec.Struct, frozen=True):
     """Whether the window holds further ones."""
 
 
+class Groups(msgspec.Struct, frozen=True):
+    """What a line with a pipe asks: a number per group, the largest first."""
+
+    query: str
+    start_ns: int
+    end_ns: int
+    summary: Summary
+    groups: tuple[Group, ...]
+
+
 class Facets(msgspec.Struct, frozen=True):
     """The top values of each facet in a window."""
 
@@ -52,7 +65,7 @@ def endpoints(database: Database, settings: Settings, clock: Clock) -> tuple[End
     del settings  # nothing here is configured
 
     def logs(arguments: Arguments, _body: bytes) -> LogPage:
-        where, start_ns, end_ns = _asked(arguments, clock)
+        where, start_ns, end_ns, _ = _asked(arguments, clock)
         limit = _integer(arguments, "limit", default=100, least=1, most=MAX_LIMIT)
         offset = _integer(arguments, "offset", default=0, least=0, most=MAX_OFFSET)
         found = database.query(where, start_ns=start_ns, end_ns=end_ns, limit=offset + limit + 1, newest_first=True)
@@ -60,16 +73,23 @@ def endpoints(database: Database, settings: Settings, clock: Clock) -> tuple[End
         return LogPage(arguments.get("q", ""), start_ns, end_ns, page, len(found) > offset + limit)
 
     def histogram(arguments: Arguments, _body: bytes) -> Histogram:
-        where, start_ns, end_ns = _asked(arguments, clock)
+        where, start_ns, end_ns, _ = _asked(arguments, clock)
         steps = _integer(arguments, "steps", default=60, least=1, most=MAX_LIMIT)
         rows = database.rows(histogram_statement(where, start_ns=start_ns, end_ns=end_ns, steps=steps))
         return histogram_from_rows(rows, start_ns=start_ns, end_ns=end_ns, steps=steps)
 
     def facets(arguments: Arguments, _body: bytes) -> Facets:
-        where, start_ns, end_ns = _asked(arguments, clock)
+        where, start_ns, end_ns, _ = _asked(arguments, clock)
         limit = _integer(arguments, "limit", default=10, least=1, most=100)
         rows = database.rows(facets_statement(where, start_ns=start_ns, end_ns=end_ns, limit=limit))
         return Facets(arguments.get("q", ""), start_ns, end_ns, facets_from_rows(rows))
+
+    def groups(arguments: Arguments, _body: bytes) -> Groups:
+        where, start_ns, end_ns, summary = _asked(arguments, clock)
+        if summary is None:
+            raise InputError("the line asks for no number", fix="end it with | count by tenant")
+        rows = database.rows(summary_statement(where, summary, start_ns=start_ns, end_ns=end_ns))
+        return Groups(arguments.get("q", ""), start_ns, end_ns, summary, groups_from_rows(rows))
 
     def request(arguments: Arguments, _body: bytes) -> Story:
         return correlate(database, arguments["request_id"])
@@ -97,6 +117,12 @@ def endpoints(database: Database, settings: Settings, clock: Clock) -> tuple[End
             parameters=(*window, values),
         ),
         Endpoint(
+            path="/api/logs/groups",
+            summary="Answer a line that ends with a pipe: a number per group",
+            handler=groups,
+            parameters=window,
+        ),
+        Endpoint(
             path="/api/requests/{request_id}",
             summary="Tell one request's whole story",
             handler=request,
@@ -105,15 +131,15 @@ def endpoints(database: Database, settings: Settings, clock: Clock) -> tuple[End
     )
 
 
-def _asked(arguments: Arguments, clock: Clock) -> tuple[Filter, int, int]:
-    """Return (filter, start, end): the window of the line, where it names one, wins over from and to."""
+def _asked(arguments: Arguments, clock: Clock) -> tuple[Filter, int, int, Summary | None]:
+    """Return (filter, start, end, summary): the window of the line, where it names one, wins over from and to."""
     asked = parse_query(arguments.get("q", ""), now_ns=clock.now_ns())
     start_ns, end_ns = window_of(arguments, clock=clock)
     start_ns = start_ns if asked.start_ns is None else asked.start_ns
     end_ns = end_ns if asked.end_ns is None else asked.end_ns
     if start_ns >= end_ns:
         raise InputError("the window's start is not before its end", fix="let since be earlier than until")
-    return asked.where, start_ns, end_ns
+    return asked.where, start_ns, end_ns, asked.summary
 
 
 def _integer(arguments: Arguments, name: str, *, default: int, least: int, most: int) -> int:
