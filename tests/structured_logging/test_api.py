@@ -120,5 +120,6 @@ def test_every_parameter_is_described(ask):
         "/api/logs/histogram": ["q", "from", "to", "steps"],
         "/api/logs/facets": ["q", "from", "to", "limit"],
         "/api/logs/groups": ["q", "from", "to"],
+        "/api/logs/export": ["q", "from", "to", "format"],
         "/api/requests/{request_id}": ["request_id"],
     }

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
 from rich.text import Text
 
-from opsloop.cli.client import connect
+from opsloop.cli.client import Api, connect
 from opsloop.cli.options import Asking, Window
 from opsloop.cli.output import console, count, moment, seconds, show_json, table
 from opsloop.clock import SystemClock
+from opsloop.errors import InputError
 from opsloop.structured_logging import Story, parse_query
 
 __all__ = ["logs"]
@@ -23,12 +25,19 @@ _COLOURS = {"WARN": "yellow", "ERROR": "red", "FATAL": "bold red", "DEBUG": "dim
 def logs(
     query: Annotated[str, Parameter(help="Such as: event:tool tool:retrieve error:true duration>500ms")] = "",
     *,
+    follow: Annotated[
+        bool, Parameter(name=["--follow", "-F"], help="Go on with what comes in; Ctrl-C ends it.", negative=())
+    ] = False,
+    export: Annotated[str, Parameter(help="Write all matching events to this file, or - for standard output.")] = "",
+    form: Annotated[
+        str, Parameter(name="--format", help="jsonl, csv or parquet; by the file's ending unless given.")
+    ] = "",
     correlate: Annotated[str, Parameter(help="A request id: print that request's whole story.")] = "",
     limit: Annotated[int, Parameter(name=["--limit", "-n"], help="How many events at most, newest first.")] = 50,
     window: Window | None = None,
     asking: Asking | None = None,
 ) -> int:
-    """Find events, or pull one request's whole story with --correlate.
+    """Find events, follow them, export them, or pull one request's whole story with --correlate.
 
     With --json each event is one line, as it would be sent, so the output can be ingested again.
     """
@@ -41,7 +50,11 @@ def logs(
             else:
                 print(msgspec.convert(story, Story).text())
             return 0
+        if follow:
+            return _follow(api, query, limit=limit, in_json=options.json)
         arguments = {"q": query or None, **(window or Window()).arguments()}
+        if export:
+            return _export(api, arguments, export, form or Path(export).suffix.removeprefix("."))
         if parse_query(query, now_ns=SystemClock().now_ns()).summary:
             return _groups(api.call("/api/logs/groups", arguments), in_json=options.json)
         answer = api.call("/api/logs", {**arguments, "limit": limit})
@@ -59,6 +72,45 @@ def logs(
     return 0
 
 
+def _follow(api: Api, query: str, *, limit: int, in_json: bool) -> int:
+    """Print events as they come, until Ctrl-C."""
+    try:
+        for kind, value in api.follow(query, limit=limit):
+            if kind == "gap":
+                print(f"… {value['missed']} events came too fast to be shown; opsloop logs has them", file=sys.stderr)
+            elif in_json:
+                sys.stdout.buffer.write(msgspec.json.encode(value) + b"\n")
+            else:
+                console().print(_line(value), soft_wrap=True)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def _export(api: Api, arguments: dict[str, Any], target: str, form: str) -> int:
+    """Write a file that is whole or is not there."""
+    if target == "-":
+        for piece in api.download("/api/logs/export", {**arguments, "format": form or "jsonl"}):
+            sys.stdout.buffer.write(piece)
+        return 0
+    part = Path(f"{target}.part")
+    size = 0
+    try:
+        with part.open("wb") as file:
+            for piece in api.download("/api/logs/export", {**arguments, "format": form or "jsonl"}):
+                size += file.write(piece)
+        part.replace(target)
+    except OSError as cause:
+        raise InputError(
+            f"cannot write {target}: {cause.strerror}", fix="check the path and the space there"
+        ) from cause
+    finally:
+        part.unlink(missing_ok=True)
+    print(f"{count(size)} bytes written to {target}")
+    return 0
+
+
 def _groups(answer: dict[str, Any], *, in_json: bool) -> int:
     """Print a number per group."""
     if in_json:
@@ -71,6 +123,15 @@ def _groups(answer: dict[str, Any], *, in_json: bool) -> int:
     rows = [(shown(group["value"]), count(group["n"]), group["group"]) for group in answer["groups"]]
     console().print(table(columns, rows, right=columns[:2]))
     return 0
+
+
+def _line(event: dict[str, Any]) -> Text:
+    """Return an event as one line whose columns do not depend on those of others."""
+    at, kind, request_id, tenant, took, message = _row(event)
+    kind.pad_right(max(0, 20 - len(kind)))
+    return Text("  ").join(
+        [Text(at), kind, Text(f"{request_id:<20}"), Text(f"{tenant:<10}"), Text(f"{took:>8}"), message]
+    )
 
 
 def _row(event: dict[str, Any]) -> tuple[Any, ...]:

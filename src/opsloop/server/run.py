@@ -64,7 +64,7 @@ def serve(
             )
             server = _Server(config)
             server.on_started = lambda: _started(runtime, url, ready, background)
-            server.on_stopping = runtime.live.close
+            server.on_stopping = runtime.end_streams
             server.run(sockets=[listener])
     finally:
         listener.close()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import msgspec
 
 from opsloop.clock import Clock
-from opsloop.endpoint import WINDOW_PARAMETERS, Arguments, Endpoint, Parameter, window_of
+from opsloop.endpoint import WINDOW_PARAMETERS, Arguments, Download, Endpoint, Parameter, window_of
 from opsloop.errors import InputError
 from opsloop.event import Event
 from opsloop.filter import Filter
 from opsloop.settings import Settings
 from opsloop.stream import Database
 from opsloop.structured_logging.correlate import correlate
+from opsloop.structured_logging.export import MEDIA_TYPES, export
 from opsloop.structured_logging.facets import Facet, Histogram
 from opsloop.structured_logging.query import parse_query
 from opsloop.structured_logging.sql import (
@@ -91,6 +92,12 @@ def endpoints(database: Database, settings: Settings, clock: Clock) -> tuple[End
         rows = database.rows(summary_statement(where, summary, start_ns=start_ns, end_ns=end_ns))
         return Groups(arguments.get("q", ""), start_ns, end_ns, summary, groups_from_rows(rows))
 
+    def exported(arguments: Arguments, _body: bytes) -> Download:
+        where, start_ns, end_ns, summary = _asked(arguments, clock)
+        if summary is not None:
+            raise InputError("an export is of events", fix="leave out what stands after |")
+        return export(database, where, start_ns=start_ns, end_ns=end_ns, form=arguments.get("format") or "jsonl")
+
     def request(arguments: Arguments, _body: bytes) -> Story:
         return correlate(database, arguments["request_id"])
 
@@ -99,6 +106,7 @@ def endpoints(database: Database, settings: Settings, clock: Clock) -> tuple[End
     offset = Parameter("offset", f"skip this many, up to {MAX_OFFSET}; move to= back for more", "integer")
     steps = Parameter("steps", "how many steps the window is divided into; 60 unless given", "integer")
     values = Parameter("limit", "at most this many values per field; 10 unless given", "integer")
+    form = Parameter("format", f"{', '.join(MEDIA_TYPES)}; jsonl unless given")
     named = Parameter("request_id", "the id that all its events share", required=True)
     return (
         Endpoint(
@@ -121,6 +129,12 @@ def endpoints(database: Database, settings: Settings, clock: Clock) -> tuple[End
             summary="Answer a line that ends with a pipe: a number per group",
             handler=groups,
             parameters=window,
+        ),
+        Endpoint(
+            path="/api/logs/export",
+            summary="Return all matching events as a file, in time order",
+            handler=exported,
+            parameters=(*window, form),
         ),
         Endpoint(
             path="/api/requests/{request_id}",
