@@ -88,6 +88,19 @@ def test_a_request_is_told(ask):
         ask("/api/requests/{request_id}", request_id="req-x")
 
 
+def test_a_request_is_a_trace_and_a_person_has_a_journey(ask):
+    """The story as a file for other tools; who has no request is not found, and a wrong format is refused."""
+    path = "/api/requests/{request_id}/trace"
+    for form, start in (("perfetto", b'{"displayTimeUnit"'), ("otlp", b'{"resourceSpans"')):
+        download = ask.table[path].handler({"request_id": "req-3", "format": form}, b"")
+        assert b"".join(download.chunks).startswith(start)
+        assert download.filename == f"trace.{form}.json"
+    with pytest.raises(InputError, match="unknown format 'zip'; use one of otlp, perfetto"):
+        ask(path, request_id="req-3", format="zip")
+    with pytest.raises(InputError, match="no request has user_id 'u'"):
+        ask("/api/journeys", user_id="u")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -122,4 +135,6 @@ def test_every_parameter_is_described(ask):
         "/api/logs/groups": ["q", "from", "to"],
         "/api/logs/export": ["q", "from", "to", "format"],
         "/api/requests/{request_id}": ["request_id"],
+        "/api/requests/{request_id}/trace": ["request_id", "format"],
+        "/api/journeys": ["session_id", "user_id", "limit"],
     }

@@ -73,10 +73,7 @@ class HttpApi:
         self, path: str, arguments: Mapping[str, Any] | None = None, *, method: str = "GET", body: bytes = b""
     ) -> Any:
         """Call an endpoint over HTTP."""
-        given = {name: str(value) for name, value in (arguments or {}).items() if value is not None}
-        filled = re.sub(r"{(\w+)}", lambda match: urllib.parse.quote(given.pop(match[1]), safe=""), path)
-        query = f"?{urllib.parse.urlencode(given)}" if given else ""
-        return self._ask(f"{filled}{query}", method, body, "application/json")
+        return self._ask(_target(path, arguments or {}), method, body, "application/json")
 
     def send(self, lines: bytes, *, first_line: int = 1) -> dict[str, Any]:
         """Post JSON lines; the server numbers from 1, so its reasons are moved to the file's lines."""
@@ -86,8 +83,7 @@ class HttpApi:
 
     def download(self, path: str, arguments: Mapping[str, Any]) -> Iterator[bytes]:
         """Read a file in pieces; one that breaks off is an error."""
-        given = {name: str(value) for name, value in arguments.items() if value is not None}
-        with self._open(f"{path}?{urllib.parse.urlencode(given)}") as answer:
+        with self._open(_target(path, arguments)) as answer:
             try:
                 while piece := answer.read(PIECE_BYTES):
                     yield piece
@@ -213,6 +209,13 @@ def _local(settings: Settings) -> Iterator[Api]:
 
     with ClickHouseStream(settings.server.store) as database:
         yield LocalApi(database, all_endpoints(database, settings, SystemClock()), settings)
+
+
+def _target(path: str, arguments: Mapping[str, Any]) -> str:
+    """Return a path with its placeholders filled and the other arguments as its query."""
+    given = {name: str(value) for name, value in arguments.items() if value is not None}
+    filled = re.sub(r"{(\w+)}", lambda match: urllib.parse.quote(given.pop(match[1]), safe=""), path)
+    return f"{filled}?{urllib.parse.urlencode(given)}" if given else filled
 
 
 def _messages(lines: Iterable[bytes]) -> Iterator[tuple[str, str, bytes]]:

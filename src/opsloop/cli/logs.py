@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from opsloop.cli.options import Asking, Window
 from opsloop.cli.output import console, count, moment, seconds, show_json, table
 from opsloop.clock import SystemClock
 from opsloop.errors import InputError
-from opsloop.structured_logging import Story, parse_query
+from opsloop.structured_logging import Journey, Story, parse_query
 
 __all__ = ["logs"]
 
@@ -33,6 +34,8 @@ def logs(
         str, Parameter(name="--format", help="jsonl, csv or parquet; by the file's ending unless given.")
     ] = "",
     correlate: Annotated[str, Parameter(help="A request id: print that request's whole story.")] = "",
+    session: Annotated[str, Parameter(help="A session id: print its requests and how each ended.")] = "",
+    user: Annotated[str, Parameter(help="A user id: the same of a person's requests.")] = "",
     limit: Annotated[int, Parameter(name=["--limit", "-n"], help="How many events at most, newest first.")] = 50,
     window: Window | None = None,
     asking: Asking | None = None,
@@ -43,18 +46,20 @@ def logs(
     """
     options = asking or Asking()
     with connect(options.settings(), url=options.url) as api:
+        if correlate and export:
+            named = {"request_id": correlate, "format": form or "perfetto"}
+            return _save(api.download("/api/requests/{request_id}/trace", named), export)
         if correlate:
-            story = api.call("/api/requests/{request_id}", {"request_id": correlate})
-            if options.json:
-                show_json(story)
-            else:
-                print(msgspec.convert(story, Story).text())
-            return 0
+            return _tell(api.call("/api/requests/{request_id}", {"request_id": correlate}), Story, options)
+        if session or user:
+            whose = {"session_id": session or None, "user_id": user or None, "limit": limit}
+            return _tell(api.call("/api/journeys", whose), Journey, options)
         if follow:
             return _follow(api, query, limit=limit, in_json=options.json)
         arguments = {"q": query or None, **(window or Window()).arguments()}
         if export:
-            return _export(api, arguments, export, form or Path(export).suffix.removeprefix("."))
+            form = form or Path(export).suffix.removeprefix(".") or "jsonl"
+            return _save(api.download("/api/logs/export", {**arguments, "format": form}), export)
         if parse_query(query, now_ns=SystemClock().now_ns()).summary:
             return _groups(api.call("/api/logs/groups", arguments), in_json=options.json)
         answer = api.call("/api/logs", {**arguments, "limit": limit})
@@ -69,6 +74,15 @@ def logs(
     console().print(table(columns, map(_row, answer["events"]), right=("took",)))
     if answer["more"]:
         print(f"… more than {limit}; raise --limit or narrow the query")
+    return 0
+
+
+def _tell(answer: Any, kind: type[Story | Journey], options: Asking) -> int:
+    """Print a story as text, or as it came."""
+    if options.json:
+        show_json(answer)
+    else:
+        print(msgspec.convert(answer, kind).text())
     return 0
 
 
@@ -88,23 +102,19 @@ def _follow(api: Api, query: str, *, limit: int, in_json: bool) -> int:
     return 0
 
 
-def _export(api: Api, arguments: dict[str, Any], target: str, form: str) -> int:
+def _save(pieces: Iterator[bytes], target: str) -> int:
     """Write a file that is whole or is not there."""
     if target == "-":
-        for piece in api.download("/api/logs/export", {**arguments, "format": form or "jsonl"}):
+        for piece in pieces:
             sys.stdout.buffer.write(piece)
         return 0
     part = Path(f"{target}.part")
-    size = 0
     try:
         with part.open("wb") as file:
-            for piece in api.download("/api/logs/export", {**arguments, "format": form or "jsonl"}):
-                size += file.write(piece)
+            size = sum(file.write(piece) for piece in pieces)
         part.replace(target)
     except OSError as cause:
-        raise InputError(
-            f"cannot write {target}: {cause.strerror}", fix="check the path and the space there"
-        ) from cause
+        raise InputError(f"cannot write {target}: {cause.strerror}", fix="check path and space there") from cause
     finally:
         part.unlink(missing_ok=True)
     print(f"{count(size)} bytes written to {target}")

@@ -22,6 +22,7 @@ from opsloop.structured_logging.exporter import Exporter
 from opsloop.structured_logging.find import query
 from opsloop.structured_logging.format import format_query
 from opsloop.structured_logging.handler import LoggingHandler
+from opsloop.structured_logging.journey import Journey, journey
 from opsloop.structured_logging.logger import Logger, log
 from opsloop.structured_logging.propagation import incoming, outgoing
 from opsloop.structured_logging.query import Query, parse_query
@@ -36,6 +37,7 @@ from opsloop.structured_logging.summary import Summary, summarise
 __all__ = [
     "BufferedSink",
     "Exporter",
+    "Journey",
     "JsonLinesSink",
     "Logger",
     "LoggingHandler",
@@ -53,6 +55,7 @@ __all__ = [
     "format_query",
     "incoming",
     "isolated",
+    "journey",
     "log",
     "outgoing",
     "parse_query",

@@ -14,6 +14,7 @@ from opsloop.stream import Database
 from opsloop.structured_logging.correlate import correlate
 from opsloop.structured_logging.export import MEDIA_TYPES, export
 from opsloop.structured_logging.facets import Facet, Histogram
+from opsloop.structured_logging.journey import MAX_REQUESTS, Journey, journey
 from opsloop.structured_logging.query import parse_query
 from opsloop.structured_logging.sql import (
     facets_from_rows,
@@ -25,10 +26,11 @@ from opsloop.structured_logging.sql import (
 )
 from opsloop.structured_logging.story import Story
 from opsloop.structured_logging.summary import Group, Summary
+from opsloop.structured_logging.trace import TRACE_FORMATS, encode_otlp_traces, encode_trace_events
 
 MAX_LIMIT = 1_000
 MAX_OFFSET = 10_000
-_QUERY = Parameter("q", "a query line, such as: tool:retrieve error:true duration>500ms")
+_WINDOW = (Parameter("q", "a query line, such as: tool:retrieve error:true duration>500ms"), *WINDOW_PARAMETERS)
 
 
 class LogPage(msgspec.Struct, frozen=True):
@@ -64,6 +66,11 @@ class Facets(msgspec.Struct, frozen=True):
 def endpoints(database: Database, settings: Settings, clock: Clock) -> tuple[Endpoint, ...]:
     """Return this room's operations over a database."""
     del settings  # nothing here is configured
+    return (*_finding(database, clock), *_counting(database, clock), *_telling(database))
+
+
+def _finding(database: Database, clock: Clock) -> tuple[Endpoint, ...]:
+    """Return what gives back events: a page of them, or a file of all."""
 
     def logs(arguments: Arguments, _body: bytes) -> LogPage:
         where, start_ns, end_ns, _ = _asked(arguments, clock)
@@ -72,6 +79,34 @@ def endpoints(database: Database, settings: Settings, clock: Clock) -> tuple[End
         found = database.query(where, start_ns=start_ns, end_ns=end_ns, limit=offset + limit + 1, newest_first=True)
         page = tuple(found[offset : offset + limit])
         return LogPage(arguments.get("q", ""), start_ns, end_ns, page, len(found) > offset + limit)
+
+    def exported(arguments: Arguments, _body: bytes) -> Download:
+        where, start_ns, end_ns, summary = _asked(arguments, clock)
+        if summary is not None:
+            raise InputError("an export is of events", fix="leave out what stands after |")
+        return export(database, where, start_ns=start_ns, end_ns=end_ns, form=arguments.get("format") or "jsonl")
+
+    limit = Parameter("limit", f"at most this many, up to {MAX_LIMIT}; 100 unless given", "integer")
+    offset = Parameter("offset", f"skip this many, up to {MAX_OFFSET}; move to= back for more", "integer")
+    form = Parameter("format", f"{', '.join(MEDIA_TYPES)}; jsonl unless given")
+    return (
+        Endpoint(
+            path="/api/logs",
+            summary="Find events, the newest first",
+            handler=logs,
+            parameters=(*_WINDOW, limit, offset),
+        ),
+        Endpoint(
+            path="/api/logs/export",
+            summary="Return all matching events as a file, in time order",
+            handler=exported,
+            parameters=(*_WINDOW, form),
+        ),
+    )
+
+
+def _counting(database: Database, clock: Clock) -> tuple[Endpoint, ...]:
+    """Return what gives back numbers: over time, by value, by group."""
 
     def histogram(arguments: Arguments, _body: bytes) -> Histogram:
         where, start_ns, end_ns, _ = _asked(arguments, clock)
@@ -92,55 +127,70 @@ def endpoints(database: Database, settings: Settings, clock: Clock) -> tuple[End
         rows = database.rows(summary_statement(where, summary, start_ns=start_ns, end_ns=end_ns))
         return Groups(arguments.get("q", ""), start_ns, end_ns, summary, groups_from_rows(rows))
 
-    def exported(arguments: Arguments, _body: bytes) -> Download:
-        where, start_ns, end_ns, summary = _asked(arguments, clock)
-        if summary is not None:
-            raise InputError("an export is of events", fix="leave out what stands after |")
-        return export(database, where, start_ns=start_ns, end_ns=end_ns, form=arguments.get("format") or "jsonl")
-
-    def request(arguments: Arguments, _body: bytes) -> Story:
-        return correlate(database, arguments["request_id"])
-
-    window = (_QUERY, *WINDOW_PARAMETERS)
-    limit = Parameter("limit", f"at most this many, up to {MAX_LIMIT}; 100 unless given", "integer")
-    offset = Parameter("offset", f"skip this many, up to {MAX_OFFSET}; move to= back for more", "integer")
     steps = Parameter("steps", "how many steps the window is divided into; 60 unless given", "integer")
     values = Parameter("limit", "at most this many values per field; 10 unless given", "integer")
-    form = Parameter("format", f"{', '.join(MEDIA_TYPES)}; jsonl unless given")
-    named = Parameter("request_id", "the id that all its events share", required=True)
     return (
-        Endpoint(
-            path="/api/logs", summary="Find events, the newest first", handler=logs, parameters=(*window, limit, offset)
-        ),
         Endpoint(
             path="/api/logs/histogram",
             summary="Count matching events and failures over time",
             handler=histogram,
-            parameters=(*window, steps),
+            parameters=(*_WINDOW, steps),
         ),
         Endpoint(
             path="/api/logs/facets",
             summary="Count the most frequent values of each field",
             handler=facets,
-            parameters=(*window, values),
+            parameters=(*_WINDOW, values),
         ),
         Endpoint(
             path="/api/logs/groups",
             summary="Answer a line that ends with a pipe: a number per group",
             handler=groups,
-            parameters=window,
+            parameters=_WINDOW,
         ),
-        Endpoint(
-            path="/api/logs/export",
-            summary="Return all matching events as a file, in time order",
-            handler=exported,
-            parameters=(*window, form),
-        ),
+    )
+
+
+def _telling(database: Database) -> tuple[Endpoint, ...]:
+    """Return what tells a story: of one request, as a trace too, and of a session or a person."""
+
+    def request(arguments: Arguments, _body: bytes) -> Story:
+        return correlate(database, arguments["request_id"])
+
+    def trace(arguments: Arguments, _body: bytes) -> Download:
+        form, name = arguments.get("format") or "perfetto", arguments["request_id"]
+        if form not in TRACE_FORMATS:
+            raise InputError(f"unknown format {form!r}", fix=f"use one of {', '.join(TRACE_FORMATS)}")
+        encode = encode_otlp_traces if form == "otlp" else encode_trace_events
+        body = encode(correlate(database, name))
+        return Download(f"trace.{form}.json", "application/json", (piece for piece in (body,)))
+
+    def way(arguments: Arguments, _body: bytes) -> Journey:
+        limit = _integer(arguments, "limit", default=50, least=1, most=MAX_REQUESTS)
+        named = {name: arguments.get(name, "") for name in ("session_id", "user_id")}
+        return journey(database, **named, limit=limit)
+
+    named = Parameter("request_id", "the id that all its events share", required=True)
+    form = Parameter("format", f"{', '.join(TRACE_FORMATS)}; perfetto unless given")
+    limit = Parameter("limit", f"at most this many requests, up to {MAX_REQUESTS}; 50 unless given", "integer")
+    return (
         Endpoint(
             path="/api/requests/{request_id}",
             summary="Tell one request's whole story",
             handler=request,
             parameters=(named,),
+        ),
+        Endpoint(
+            path="/api/requests/{request_id}/trace",
+            summary="Return one request's story as a trace for other tools",
+            handler=trace,
+            parameters=(named, form),
+        ),
+        Endpoint(
+            path="/api/journeys",
+            summary="Tell the requests of a session or of a person, each with how it ended",
+            handler=way,
+            parameters=(Parameter("session_id", "the conversation"), Parameter("user_id", "the person"), limit),
         ),
     )
 
