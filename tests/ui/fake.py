@@ -6,6 +6,7 @@ import json
 import mimetypes
 import threading
 from collections import Counter
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def matching(query: str) -> list[dict[str, Any]]:
     if query == "event:breach":
         return scene.breaches()
     found = EVENTS
-    for term in query.split():
+    for term in query.partition("|")[0].split():
         field, _, value = term.partition(":")
         found = [event for event in found if str(event.get(field, "")).lower() == value.strip('"').lower()]
     return found
@@ -87,6 +88,16 @@ def facets(parameters: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def groups(parameters: dict[str, str]) -> dict[str, Any]:
+    """Return how many events each value of a field has: the one pipe that the fake knows is ``| count by FIELD``."""
+    query, _, by = parameters["q"].partition("| count by ")
+    counts = Counter(str(event.get(by, "")) for event in matching(query))
+    return {
+        "summary": {"function": "count", "field": "", "by": by},
+        "groups": [{"group": name, "value": float(n), "n": n} for name, n in counts.most_common()],
+    }
+
+
 def answer(path: str, parameters: dict[str, str], *, mode: str) -> tuple[int, Any]:
     """Return (status, body) of one API call."""
     if mode == "broken":
@@ -105,6 +116,10 @@ def answer(path: str, parameters: dict[str, str], *, mode: str) -> tuple[int, An
         return 200, histogram({"q": "event:none"} if empty else parameters)
     if path == "/api/logs/facets":
         return 200, {"facets": []} if empty else facets(parameters)
+    if path == "/api/logs/groups":
+        return 200, {"summary": {"function": "count", "field": "", "by": ""}, "groups": []} if empty else groups(
+            parameters
+        )
     if path.startswith("/api/requests/"):
         gone = {"title": "No event has request_id 'req-5f3a10'", "detail": "", "fix": "check the id"}
         return (400, {"type": "about:blank", "status": 400, **gone}) if empty else (200, scene.story())
@@ -153,6 +168,8 @@ class Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         if address.path == "/api/live":
             self.ticks()
+        elif address.path == "/api/logs/tail":
+            self.tail()
         elif address.path.startswith("/api/"):
             parameters = {name: values[-1] for name, values in parse_qs(address.query).items()}
             status, body = answer(address.path, parameters, mode=self.mode)
@@ -173,7 +190,23 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def ticks(self) -> None:
-        """Send a tick now and after each turn of the pulse, until the page leaves or the server closes."""
+        """Send a tick now and after each turn of the pulse."""
+        self.stream(lambda _: [("tick", {"now_ns": scene.NOW_NS})])
+
+    def tail(self) -> None:
+        """Send the newest events, then after each turn of the pulse a new one, and that seven came too fast."""
+        newest = [] if self.mode == "empty" else EVENTS[20::-1]
+        begun = [("event", event) for event in newest] + [("ready", {"sequence": 0})]
+
+        def after(turn: int) -> list[tuple[str, Any]]:
+            came = {"ts_ns": scene.NOW_NS + turn, "event": "log", "message": "came just now", "request_id": "req-new"}
+            return [("gap", {"missed": 7}), ("event", came)] if turn > first else begun
+
+        first = self.pulse.turn
+        self.stream(after)
+
+    def stream(self, messages: Callable[[int], list[tuple[str, Any]]]) -> None:
+        """Send what there is now and after each turn of the pulse, until the page leaves or the server closes."""
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("connection", "close")
@@ -182,7 +215,8 @@ class Handler(BaseHTTPRequestHandler):
         turn: int | None = self.pulse.turn
         try:
             while turn is not None:
-                self.wfile.write(f'event: tick\ndata: {{"now_ns": {scene.NOW_NS}}}\n\n'.encode())
+                for kind, data in messages(turn):
+                    self.wfile.write(f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode())
                 self.wfile.flush()
                 turn = self.pulse.after(turn)
         except (BrokenPipeError, ConnectionResetError):
