@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -142,21 +142,17 @@ class ClickHouseStream:
         finally:
             self._readers.put(client)
 
-    def raw(
-        self, statement: Statement, form: str, *, settings: Mapping[str, str] | None = None
-    ) -> Generator[bytes, None, None]:
+    def raw(self, statement: Statement, form: str) -> Generator[bytes, None, None]:
         """Run one statement on a client of its own and yield the answer as the engine writes it in a format.
 
-        The rows never are in this process as a whole, so the answer may be as large as it likes.
+        ``CSV`` and ``JSONEachRow`` are never held as a whole, so the answer may be as large as it likes.
         """
         doing = f"the store at {self.location} did not answer"
         with _named_errors(doing):
             client = self._connect(self.database)
         try:
             with _named_errors(doing):
-                answer: Any = client.raw_stream(
-                    statement.sql, parameters=statement.parameters or None, fmt=form, settings=dict(settings or {})
-                )
+                answer: Any = client.raw_stream(statement.sql, parameters=statement.parameters or None, fmt=form)
                 try:
                     while chunk := answer.read(CHUNK_BYTES):
                         yield bytes(chunk)

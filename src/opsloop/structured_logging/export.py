@@ -36,12 +36,14 @@ MEDIA_TYPES: Final = {
 """The formats, and how each is called over HTTP."""
 _FORMULA: Final = re.compile(r"[=+\-@\t\n\r]")
 _SETTINGS: Final = {
-    "jsonl": {"output_format_json_quote_64bit_integers": "0"},
-    "csv": {"format_csv_null_representation": ""},
-    "parquet": {"output_format_parquet_row_group_size": "65536", "max_threads": "1"},
+    "jsonl": "output_format_json_quote_64bit_integers = 0",
+    "csv": "format_csv_null_representation = ''",
+    "parquet": "output_format_parquet_row_group_size = 65536, max_threads = 1",
 }
-_ENGINE: Final = {"jsonl": "JSONCompactEachRow", "csv": "CSVWithNames", "parquet": "Parquet"}
-_ROW: Final = msgspec.json.Decoder(list)
+"""Part of the statement: with settings beside it, or a format with a head, the client would hold the whole answer."""
+_HEAD: Final = (",".join(f'"{name}"' for name in FIELDS) + "\n").encode()
+_ENGINE: Final = {"jsonl": "JSONEachRow", "csv": "CSV", "parquet": "Parquet"}
+_ROW: Final = msgspec.json.Decoder(dict)
 
 
 def guarded(text: str) -> str:
@@ -63,12 +65,13 @@ def export(database: Database, where: Filter, *, start_ns: int, end_ns: int, for
     condition = compile_filter(where)
     sql = (
         f"SELECT {_columns(form)} FROM events WHERE ts_ns > {{start_ns:Int64}} AND ts_ns <= {{end_ns:Int64}}"
-        f" AND {condition.sql} ORDER BY ts_ns, sequence"
+        f" AND {condition.sql} ORDER BY ts_ns, sequence SETTINGS {_SETTINGS[form]}"
     )
     statement = Statement(sql, condition.parameters | {"start_ns": start_ns, "end_ns": end_ns})
-    written = database.raw(statement, _ENGINE[form], settings=_SETTINGS[form])
+    written = database.raw(statement, _ENGINE[form])
     chunks = _json_lines(written) if form == "jsonl" else written
     first = next(chunks, b"")  # a store that fails says so before the answer has begun
+    first = _HEAD + first if form == "csv" else first
     return Download(f"events.{form}", MEDIA_TYPES[form], _all(first, chunks))
 
 
@@ -91,7 +94,7 @@ def _column(name: str, *, cell: bool) -> str:
 def _json_lines(chunks: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
     try:
         for lines in _whole_lines(chunks):
-            yield b"".join(encode_event(event_of(_ROW.decode(line))) + b"\n" for line in lines)
+            yield b"".join(encode_event(event_of(tuple(_ROW.decode(line).values()))) + b"\n" for line in lines)
     finally:
         chunks.close()
 
