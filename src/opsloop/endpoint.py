@@ -8,7 +8,7 @@ handler knows nothing of either: it gets checked arguments and returns a value t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -16,7 +16,7 @@ import msgspec
 from opsloop.clock import NANOSECONDS, Clock, parse_time
 from opsloop.errors import InputError
 
-__all__ = ["WINDOW_PARAMETERS", "Arguments", "Endpoint", "Parameter", "duration_seconds", "window_of"]
+__all__ = ["WINDOW_PARAMETERS", "Arguments", "Download", "Endpoint", "Parameter", "duration_seconds", "window_of"]
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -32,8 +32,19 @@ Arguments = Mapping[str, str]
 """Path and query parameters by name, as text."""
 
 
+class Download(msgspec.Struct, frozen=True):
+    """An answer that is a file, made while it is sent: it may be larger than memory."""
+
+    filename: str
+    media_type: str
+    chunks: Generator[bytes, None, None]
+
+
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One operation. ``handler(arguments, body)`` returns the answer or raises :class:`OpsloopError`."""
+    """One operation. ``handler(arguments, body)`` returns the answer or raises :class:`OpsloopError`.
+
+    The answer is a value that msgspec can encode, or a :class:`Download`.
+    """
 
     path: str
     """Such as ``/api/requests/{request_id}``."""

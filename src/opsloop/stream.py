@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from opsloop.event import Event
@@ -64,6 +64,10 @@ class Database(Stream, Protocol):
 
     def rows(self, statement: Statement) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows."""
+        ...
+
+    def raw(self, statement: Statement, form: str) -> Generator[bytes, None, None]:
+        """Run one statement and yield its answer in one of the engine's formats, such as ``Parquet``."""
         ...
 
 

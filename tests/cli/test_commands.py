@@ -123,6 +123,23 @@ def test_a_panel_is_written_as_svg_and_as_png(filled, tmp_path):
     assert "check --png" in said
 
 
+def test_logs_are_summed_up_and_a_story_is_a_file(filled):
+    """A line with a pipe prints a number per group, and a story is saved for Perfetto."""
+    out, _ = opsloop("logs", "event:retrieve error:true | count by error_type", cwd=filled)
+    head, *groups = out.splitlines()
+    assert head.split() == ["count", "events", "error_type"]
+    assert all(line.split()[0] == line.split()[1] for line in groups)
+    assert groups
+    found, _ = opsloop("logs", "event:request session_id:*", "--json", "-n", "1", cwd=filled)
+    request = json.loads(found)
+    out, _ = opsloop("logs", "--correlate", request["request_id"], "--export", "trace.json", cwd=filled)
+    assert out == f"{(filled / 'trace.json').stat().st_size:,} bytes written to trace.json\n"
+    assert json.loads((filled / "trace.json").read_text())["traceEvents"]
+    out, _ = opsloop("logs", "--session", request["session_id"], cwd=filled)
+    assert out.startswith(f"session {request['session_id']}  ")
+    assert request["request_id"] in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "shown"),
     [

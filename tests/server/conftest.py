@@ -24,9 +24,9 @@ class Server:
         self.process = None
         self.url = ""
 
-    def start(self, *options):
+    def start(self, *options, port=0):
         """Start and wait until it says that it is up."""
-        command = [sys.executable, "-m", "opsloop.cli", "up", "--port", "0", "--store", str(self.folder)]
+        command = [sys.executable, "-m", "opsloop.cli", "up", "--port", str(port), "--store", str(self.folder)]
         command += ["--config", str(self.config), *options]
         self.process = subprocess.Popen(command, env=self.environ, stderr=subprocess.PIPE, text=True)
         for said in self.process.stderr:

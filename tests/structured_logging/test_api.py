@@ -67,11 +67,38 @@ def test_histogram_and_facets_count_the_same_events(ask, clock):
     ]
 
 
+def test_a_pipe_is_answered(ask, clock):
+    """A number per group over the window, and a clear answer to a line without a pipe."""
+    answer = ask("/api/logs/groups", q="-error:true | count by tenant", **{"from": "5s"})
+    assert answer == {
+        "query": "-error:true | count by tenant",
+        "start_ns": clock.now_ns() - 5 * SECOND,
+        "end_ns": clock.now_ns(),
+        "summary": {"function": "count", "field": "", "by": "tenant"},
+        "groups": [{"group": "a", "value": 3.0, "n": 3}, {"group": "b", "value": 1.0, "n": 1}],
+    }
+    with pytest.raises(InputError, match=r"the line asks for no number; end it with \| count by tenant"):
+        ask("/api/logs/groups", q="tenant:a")
+
+
 def test_a_request_is_told(ask):
     """The story of one request, and a clear answer when nobody knows it."""
     assert ask("/api/requests/{request_id}", request_id="req-3")["failure"]["request_id"] == "req-3"
     with pytest.raises(InputError, match="no event has request_id 'req-x'; check the id and the store's retention"):
         ask("/api/requests/{request_id}", request_id="req-x")
+
+
+def test_a_request_is_a_trace_and_a_person_has_a_journey(ask):
+    """The story as a file for other tools; who has no request is not found, and a wrong format is refused."""
+    path = "/api/requests/{request_id}/trace"
+    for form, start in (("perfetto", b'{"displayTimeUnit"'), ("otlp", b'{"resourceSpans"')):
+        download = ask.table[path].handler({"request_id": "req-3", "format": form}, b"")
+        assert b"".join(download.chunks).startswith(start)
+        assert download.filename == f"trace.{form}.json"
+    with pytest.raises(InputError, match="unknown format 'zip'; use one of otlp, perfetto"):
+        ask(path, request_id="req-3", format="zip")
+    with pytest.raises(InputError, match="no request has user_id 'u'"):
+        ask("/api/journeys", user_id="u")
 
 
 @pytest.mark.parametrize(
@@ -105,5 +132,9 @@ def test_every_parameter_is_described(ask):
         "/api/logs": ["q", "from", "to", "limit", "offset"],
         "/api/logs/histogram": ["q", "from", "to", "steps"],
         "/api/logs/facets": ["q", "from", "to", "limit"],
+        "/api/logs/groups": ["q", "from", "to"],
+        "/api/logs/export": ["q", "from", "to", "format"],
         "/api/requests/{request_id}": ["request_id"],
+        "/api/requests/{request_id}/trace": ["request_id", "format"],
+        "/api/journeys": ["session_id", "user_id", "limit"],
     }

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from opsloop.errors import FilterError
 from opsloop.event import Event
 from opsloop.filter import ALL, And, Compare, Not, Op, Or, matches
-from opsloop.structured_logging import format_query, parse_query, query
+from opsloop.structured_logging import Query, Summary, format_query, parse_query, query
 from tests.strategies import events, filters
 
 HOUR = 3600 * 10**9
@@ -75,6 +75,13 @@ A, B, C = contains("a"), contains("b"), contains("c")
         ("status:[500 TO 599]", And((Compare("status_code", Op.GE, 500), Compare("status_code", Op.LE, 599)))),
         ("status:[500 TO *]", Compare("status_code", Op.GE, 500)),
         ("status:[* TO *]", Compare("status_code", Op.EXISTS)),
+        ("ts:>-15m", Compare("ts_ns", Op.GT, NOW - HOUR // 4)),
+        ("ts>=now", Compare("ts_ns", Op.GE, NOW)),
+        ("ts:[-2h TO -1h]", And((Compare("ts_ns", Op.GE, NOW - 2 * HOUR), Compare("ts_ns", Op.LE, NOW - HOUR)))),
+        ("ts_ns:5", Compare("ts_ns", Op.EQ, 5)),
+        ('"a b.c":>2', Compare("a b.c", Op.GT, "2")),
+        ('attributes.a/b-c:"x"', Compare("a/b-c", Op.EQ, "x")),
+        ("a|b", contains("a|b")),
         ("url:http://x/y?z=1", Compare("url", Op.EQ, "http://x/y?z=1")),
     ],
 )
@@ -133,6 +140,31 @@ def test_a_line_means_one_filter(line, meaning):
         ("-since:1h", "-since:1h\n ^^^^^^^^ since stands outside of NOT and parentheses; move it out"),
         ("a OR since:1h", "a OR since:1h\n     ^^^^^^^^ a window cannot be one side of OR; put the OR in parentheses"),
         ("since:1h since:2h", "since:1h since:2h\n         ^^^^^^^^ since is given twice; keep one"),
+        ("since>1h", "since>1h\n^^^^^^ since takes a colon; write since:1h"),
+        ("ts:>soon", "ts:>soon\n    ^^^^ 'soon' is no time; write 1h, now, or ISO 8601 with a zone"),
+        (
+            "a | total x",
+            (
+                "a | total x\n    ^^^^^ expected a function after |; use one of "
+                "count, sum, avg, min, max, p50, p90, p95, p99"
+            ),
+        ),
+        ("| p59 x", "| p59 x\n  ^^^ expected a function after |; did you mean p99?"),
+        ("| avg", "| avg\n     ^ what is the avg of?; name a field"),
+        ("| count on x", "| count on x\n        ^^ expected by; write | count by tenant"),
+        ("| count by", "| count by\n          ^ by which field?; name a field"),
+        (
+            "| count by tenat",
+            (
+                "| count by tenat\n           ^^^^^ unknown field 'tenat': did you mean 'tenant'?; "
+                "write attributes.tenat for an attribute"
+            ),
+        ),
+        (
+            "| count | count",
+            "| count | count\n        ^ unexpected |; write | count by tenant",
+        ),
+        ("(a |b)", "(a |b)\n   ^ | stands outside of NOT and parentheses; move it to the end, or quote it"),
         ("since:soon", "since:soon\n      ^^^^ 'soon' is no time; write 1h, now, or ISO 8601 with a zone"),
     ],
 )
@@ -149,6 +181,15 @@ def test_a_line_names_its_window():
     assert (asked.where, asked.start_ns, asked.end_ns) == (A, NOW - HOUR, NOW - HOUR // 6)
     assert parse_query("until:now since:1970-01-01T00:00:01Z", now_ns=NOW).start_ns == 10**9
     assert parse_query("since:99999w", now_ns=NOW).start_ns == 0
+
+
+def test_a_pipe_asks_for_a_number():
+    """What stands after the bar is a function, its field and the field to group by; the filter stays as it is."""
+    assert parse_query("a since:1h | p95 duration by model", now_ns=NOW) == Query(
+        A, start_ns=NOW - HOUR, summary=Summary("p95", "duration_us", "model")
+    )
+    assert parse_query('|count by "gen ai"', now_ns=NOW).summary == Summary("count", by="gen ai")
+    assert parse_query("a | count ", now_ns=NOW).summary == Summary("count")
 
 
 signs = [":", "=", ">", "<=", "!=", "~", "*=", "(", ")", "[", "]", '"', "\\", "-", "*", "$", " ", "é"]
@@ -238,3 +279,5 @@ def test_query_joins_the_line_the_keywords_and_the_window(stream):
     assert query(stream, "since:3h", now_ns=NOW, start_ns=NOW - HOUR) == [failed, fine]
     assert query(stream, limit=1, newest_first=True) == [fine]
     assert query(stream) == [early, failed, fine]
+    with pytest.raises(FilterError, match="query returns events; use summarise for a number"):
+        query(stream, "tool:retrieve | count")

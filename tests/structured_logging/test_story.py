@@ -99,7 +99,7 @@ def test_a_trace_or_a_session_is_told_too(stream):
     assert correlate(stream, "req-2", session_id="s").request.request_id == "req-2"
     with pytest.raises(InputError, match="no event has request_id 'req-1', trace_id 'bb"):
         correlate(stream, "req-1", trace_id="b" * 32)
-    with pytest.raises(InputError, match="correlate needs an id; give request_id, trace_id or session_id"):
+    with pytest.raises(InputError, match="correlate needs an id; give request_id, trace_id, session_id or user_id"):
         correlate(stream)
 
 

@@ -46,7 +46,7 @@ def servers():
         FakeServer(folder, mode="empty") as empty,
         FakeServer(folder, mode="broken") as broken,
     ):
-        yield {"full": full.url, "silent": silent.url, "empty": empty.url, "broken": broken.url}
+        yield {"full": full, "silent": silent, "empty": empty, "broken": broken}
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def open_page(browser, servers):
         )
         contexts.append(context)
         page = context.new_page()
-        origin = servers[mode]
+        origin = servers[mode].url
 
         def heard(message):
             known = any(f"status of {status}" in message.text for status in expect_status)

@@ -6,6 +6,7 @@ import json
 import mimetypes
 import threading
 from collections import Counter
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def matching(query: str) -> list[dict[str, Any]]:
     if query == "event:breach":
         return scene.breaches()
     found = EVENTS
-    for term in query.split():
+    for term in query.partition("|")[0].split():
         field, _, value = term.partition(":")
         found = [event for event in found if str(event.get(field, "")).lower() == value.strip('"').lower()]
     return found
@@ -87,6 +88,16 @@ def facets(parameters: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def groups(parameters: dict[str, str]) -> dict[str, Any]:
+    """Return how many events each value of a field has: the one pipe that the fake knows is ``| count by FIELD``."""
+    query, _, by = parameters["q"].partition("| count by ")
+    counts = Counter(str(event.get(by, "")) for event in matching(query))
+    return {
+        "summary": {"function": "count", "field": "", "by": by},
+        "groups": [{"group": name, "value": float(n), "n": n} for name, n in counts.most_common()],
+    }
+
+
 def answer(path: str, parameters: dict[str, str], *, mode: str) -> tuple[int, Any]:
     """Return (status, body) of one API call."""
     if mode == "broken":
@@ -107,11 +118,43 @@ def answer(path: str, parameters: dict[str, str], *, mode: str) -> tuple[int, An
         return 200, histogram({"q": "event:none"} if empty else parameters)
     if path == "/api/logs/facets":
         return 200, {"facets": []} if empty else facets(parameters)
+    if path == "/api/logs/groups":
+        return 200, {"summary": {"function": "count", "field": "", "by": ""}, "groups": []} if empty else groups(
+            parameters
+        )
     if path.startswith("/api/requests/"):
         gone = {"title": "No event has request_id 'req-5f3a10'", "detail": "", "fix": "check the id"}
         return (400, {"type": "about:blank", "status": 400, **gone}) if empty else (200, scene.story())
     found = rooms.answer(path, empty=empty)
     return (404, {"title": "No such address", "status": 404}) if found is None else (200, found)
+
+
+class Pulse:
+    """When the fake evaluates: at a test's word and never by itself, so that no test depends on how fast it runs."""
+
+    def __init__(self) -> None:
+        """Begin before the first turn."""
+        self.turn = 0
+        self._open = True
+        self._changed = threading.Condition()
+
+    def beat(self) -> None:
+        """Take one turn: every open page is told of it."""
+        with self._changed:
+            self.turn += 1
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Let every page go."""
+        with self._changed:
+            self._open = False
+            self._changed.notify_all()
+
+    def after(self, turn: int) -> int | None:
+        """Wait for a later turn than this one; return it, or ``None`` once stopped."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.turn != turn or not self._open)
+            return self.turn if self._open else None
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -120,13 +163,15 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     mode = "full"
     folder = Path()
-    closing = threading.Event()
+    pulse: Pulse
 
     def do_GET(self) -> None:
         """Answer one request."""
         address = urlsplit(self.path)
         if address.path == "/api/live":
             self.ticks()
+        elif address.path == "/api/logs/tail":
+            self.tail()
         elif address.path.startswith("/api/"):
             parameters = {name: values[-1] for name, values in parse_qs(address.query).items()}
             status, body = answer(address.path, parameters, mode=self.mode)
@@ -147,18 +192,35 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def ticks(self) -> None:
-        """Send a tick now and every two seconds until the page leaves or the server closes."""
+        """Send a tick now and after each turn of the pulse."""
+        self.stream(lambda _: [("tick", {"now_ns": scene.NOW_NS})])
+
+    def tail(self) -> None:
+        """Send the newest events, then after each turn of the pulse a new one, and that seven came too fast."""
+        newest = [] if self.mode == "empty" else EVENTS[20::-1]
+        begun = [("event", event) for event in newest] + [("ready", {"sequence": 0})]
+
+        def after(turn: int) -> list[tuple[str, Any]]:
+            came = {"ts_ns": scene.NOW_NS + turn, "event": "log", "message": "came just now", "request_id": "req-new"}
+            return [("gap", {"missed": 7}), ("event", came)] if turn > first else begun
+
+        first = self.pulse.turn
+        self.stream(after)
+
+    def stream(self, messages: Callable[[int], list[tuple[str, Any]]]) -> None:
+        """Send what there is now and after each turn of the pulse, until the page leaves or the server closes."""
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("connection", "close")
         self.end_headers()
         self.close_connection = True
+        turn: int | None = self.pulse.turn
         try:
-            while True:
-                self.wfile.write(f'event: tick\ndata: {{"now_ns": {scene.NOW_NS}}}\n\n'.encode())
+            while turn is not None:
+                for kind, data in messages(turn):
+                    self.wfile.write(f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode())
                 self.wfile.flush()
-                if self.closing.wait(2):
-                    return
+                turn = self.pulse.after(turn)
         except (BrokenPipeError, ConnectionResetError):
             return
 
@@ -173,8 +235,8 @@ class FakeServer(ThreadingHTTPServer):
 
     def __init__(self, folder: Path, *, mode: str = "full", port: int = 0) -> None:
         """Bind the port and start answering."""
-        self.closing = threading.Event()
-        scoped = type("Scoped", (Handler,), {"folder": folder, "mode": mode, "closing": self.closing})
+        self.pulse = Pulse()
+        scoped = type("Scoped", (Handler,), {"folder": folder, "mode": mode, "pulse": self.pulse})
         super().__init__(("127.0.0.1", port), scoped)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.thread = threading.Thread(target=self.serve_forever, daemon=True)
@@ -182,7 +244,7 @@ class FakeServer(ThreadingHTTPServer):
 
     def __exit__(self, *args: object) -> None:
         """Stop answering and free the port."""
-        self.closing.set()
+        self.pulse.stop()
         self.shutdown()
         self.thread.join()
         self.server_close()

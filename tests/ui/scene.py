@@ -347,6 +347,7 @@ def story() -> dict[str, Any]:
     }
     answer = "You can return it within 60 days."
     request = span("request", "a0", "", 0, 4310, route="/v1/answer", status_code=503, time_to_first_token_us=2_980_000)
+    request |= {"session_id": "chat-81", "user_id": "u-204"}
     request |= {**late, "input_tokens": 1840, "output_tokens": 212, "cost_microusd": 1320}
     request["attributes"] = {"input": "How long do I have to return a jacket?", "output": answer, "in_flight": 41}
     found = [
@@ -392,8 +393,25 @@ def story() -> dict[str, Any]:
                 "attributes": own | ({} if score is None else {"score": score}),
             }
         )
-    missing = ["the answer of the scorer citation: it was not scored"]
-    return {"request_id": "req-5f3a10", "events": found, "tree": tree(found), "failure": found[4], "missing": missing}
+    return {
+        "request_id": "req-5f3a10",
+        "events": found,
+        "tree": tree(found),
+        "failure": found[4],
+        "missing": ["the answer of the scorer citation: it was not scored"],
+        "slow": [
+            {"event": found[0], "p95_us": 2_310_000, "n": 4120},
+            {"event": found[3], "p95_us": 402_000, "n": 3987},
+        ],
+        "siblings": {
+            "fingerprint": "tool ann_search TimeoutError",
+            "query": "event:tool tool:ann_search error:true error_type:TimeoutError",
+            "start_ns": start - 15 * MINUTE,
+            "end_ns": start + 15 * MINUTE,
+            "events": 214,
+            "requests": [f"req-5f3a{n:02x}" for n in (0x11, 0x0E, 0x14)],
+        },
+    }
 
 
 def tree(found: list[dict[str, Any]]) -> list[dict[str, Any]]:

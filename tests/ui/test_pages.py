@@ -13,6 +13,8 @@ from tests.ui import scene
 PAGES = (
     "/",
     "/logs",
+    "/logs?live=1",
+    "/logs?q=event:tool+%7C+count+by+tenant",
     "/requests/req-5f3a10",
     "/quality",
     "/limits",
@@ -51,7 +53,7 @@ def test_a_page_has_no_fault(open_page, axe, path, mode, theme):
     page.wait_for_load_state("load")
     page.wait_for_timeout(250)
     if SCREENSHOTS:
-        name = path.strip("/").replace("/", "-") or "signals"
+        name = path.strip("/").partition("q=")[0].replace("/", "-").strip("?") or "signals"
         page.screenshot(path=Path(SCREENSHOTS) / f"{name}-{mode}-{theme}.png")
     assert violations(page, axe) == []
 
@@ -200,28 +202,76 @@ def test_a_long_list_keeps_few_rows(open_page):
     page = open_page("/logs")
     grid = page.get_by_role("grid")
     assert page.get_by_role("row").count() < 80
-    for _ in range(6):
+    for last in (501, 1001, 1201):
         grid.evaluate("box => { box.scrollTop = box.scrollHeight }")
-        page.wait_for_timeout(150)
+        page.locator(f"[aria-rowindex='{last}']").wait_for()
     assert page.get_by_role("row").last.get_attribute("aria-rowindex") == "1201"
     assert page.get_by_role("row").count() < 80
 
 
-def test_rows_do_not_move_under_a_reader(open_page):
+def test_rows_do_not_move_under_a_reader(open_page, servers):
     """A list that was scrolled stays where it is while evaluations go on; only its top follows them."""
     page = open_page("/logs")
     grid = page.get_by_role("grid")
-    page.keyboard.press("Tab")
-    grid.evaluate("box => { box.scrollTop = 12000 }")
-    page.get_by_role("row").filter(has_text="req-").nth(20).wait_for()
-    before = page.get_by_role("row").nth(20).inner_text()
+    row = page.locator("[aria-rowindex='250']")
+    grid.evaluate("box => { box.scrollTop = 6000 }")
+    row.wait_for()
+    before = row.inner_text()
     asked = []
     page.on("request", lambda request: asked.append(request.url))
-    with page.expect_request("**/api/logs/histogram**"):
-        pass
-    page.wait_for_timeout(200)
+    with page.expect_request("**/api/logs/facets**"):  # the last of the page's questions
+        servers["full"].pulse.beat()
     assert [url for url in asked if "/api/logs?limit" in url] == []
-    assert page.get_by_role("row").nth(20).inner_text() == before
+    assert (row.inner_text(), grid.evaluate("box => box.scrollTop")) == (before, 6000)
+    grid.evaluate("box => { box.scrollTop = 0 }")
+    page.locator("[aria-rowindex='2']").wait_for()
+    with page.expect_request("**/api/logs?limit**"):
+        servers["full"].pulse.beat()
+
+
+def test_events_can_be_followed(open_page, servers):
+    """Followed, the list shows what is stored as it comes; a reader further down is told, and no row moves."""
+    page = open_page("/logs")
+    page.get_by_role("button", name="Follow").click()
+    page.wait_for_url("**/logs?live=1")
+    newest = page.locator("[aria-rowindex='2']")
+    page.locator("[aria-rowindex='22']").wait_for()
+    servers["full"].pulse.beat()
+    newest.filter(has_text="came just now").wait_for()
+    news = page.get_by_role("region", name="Events").get_by_role("status")
+    assert shown_lines(news.inner_text()) == ["warning", "7 events came too fast to be shown here."]
+    page.set_viewport_size({"width": 1440, "height": 430})
+    page.get_by_role("grid").evaluate("box => { box.scrollTop = 100; box.dispatchEvent(new Event('scroll')) }")
+    servers["full"].pulse.beat()
+    news.filter(has_text="1 new event above: scroll to the top to see it.").wait_for()
+    page.get_by_role("grid").evaluate("box => { box.scrollTop = 0 }")
+    page.locator("[aria-rowindex='3']").filter(has_text="came just now").wait_for()
+    page.get_by_role("button", name="Follow").click()
+    page.wait_for_url("**/logs")
+
+
+def test_a_pipe_is_a_table(open_page):
+    """A line with a pipe shows a number per group; a group is a link to its events."""
+    page = open_page("/logs?q=event:tool+%7C+count+by+tenant")
+    table = page.get_by_role("region", name="Groups")
+    head, _, first, *_ = shown_lines(table.inner_text())
+    assert head.split() == ["tenant", "count", "events"]
+    assert first.split()[0] == "acme"
+    page.get_by_label("Facets").get_by_role("link", name="TimeoutError").click()
+    page.wait_for_url("**/logs?q=event%3Atool+error_type%3ATimeoutError+%7C+count+by+tenant")
+    page.go_back()
+    table.get_by_role("link", name="acme").click()
+    page.wait_for_url("**/logs?q=event%3Atool+tenant%3Aacme")
+
+
+def test_a_request_tells_what_is_unusual(open_page):
+    """Slow steps lead to their place, siblings to their stories, and a session to its requests."""
+    page = open_page("/requests/req-5f3a10")
+    page.get_by_role("link", name="retrieve", exact=True).click()
+    assert page.locator("[role=treeitem][aria-selected=true]").inner_text().split()[1] == "retrieve"
+    assert page.get_by_role("link", name="req-5f3a11").get_attribute("href") == "/requests/req-5f3a11"
+    page.get_by_role("link", name="chat-81").click()
+    page.wait_for_url("**/logs?q=event%3Arequest+session_id%3Achat-81&from=*")
 
 
 def test_foreign_text_stays_text(open_page):
@@ -253,9 +303,9 @@ def test_the_first_page_waits_for_nothing(browser, servers):
         body = route.fetch().text().replace("<!--boot-->", f'<script type="application/json" id="boot">{boot}</script>')
         route.fulfill(body=body, content_type="text/html")
 
-    page.route(servers["full"] + "/", with_boot)
+    page.route(servers["full"].url + "/", with_boot)
     page.route("**/api/live", lambda route: route.abort())
-    page.goto(servers["full"] + "/")
+    page.goto(servers["full"].url + "/")
     assert page.locator(".headline").inner_text() == "Quiet"
     assert [url for url in asked if "/api/signals" in url] == []
     page.close()

@@ -6,11 +6,13 @@ the lock in the store's folder, which names the address of whoever has it open.
 
 from __future__ import annotations
 
+import http.client
 import re
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +28,10 @@ from opsloop.store.owner import owner_of
 __all__ = ["Api", "HttpApi", "LocalApi", "connect", "server_of"]
 
 TIMEOUT_SECONDS = 60.0
+PIECE_BYTES = 65_536
+RETRY_SECONDS = 1.0
+RETRIES = 10
+LOOK_SECONDS = 1.0
 
 
 class Api(Protocol):
@@ -44,6 +50,14 @@ class Api(Protocol):
         """Store JSON lines; return ``accepted``, ``rejected`` and ``reasons``."""
         ...
 
+    def download(self, path: str, arguments: Mapping[str, Any]) -> Iterator[bytes]:
+        """Yield the file that an endpoint answers with, in pieces."""
+        ...
+
+    def follow(self, query: str, *, limit: int) -> Iterator[tuple[str, Any]]:
+        """Yield (kind, value) as it comes: ``event`` with an event, ``gap`` with how many were ``missed``."""
+        ...
+
 
 class HttpApi:
     """Asks a running server."""
@@ -59,10 +73,7 @@ class HttpApi:
         self, path: str, arguments: Mapping[str, Any] | None = None, *, method: str = "GET", body: bytes = b""
     ) -> Any:
         """Call an endpoint over HTTP."""
-        given = {name: str(value) for name, value in (arguments or {}).items() if value is not None}
-        filled = re.sub(r"{(\w+)}", lambda match: urllib.parse.quote(given.pop(match[1]), safe=""), path)
-        query = f"?{urllib.parse.urlencode(given)}" if given else ""
-        return self._ask(f"{filled}{query}", method, body, "application/json")
+        return self._ask(_target(path, arguments or {}), method, body, "application/json")
 
     def send(self, lines: bytes, *, first_line: int = 1) -> dict[str, Any]:
         """Post JSON lines; the server numbers from 1, so its reasons are moved to the file's lines."""
@@ -70,24 +81,61 @@ class HttpApi:
         answer["reasons"] = [_moved(reason, first_line - 1) for reason in answer["reasons"]]
         return answer
 
+    def download(self, path: str, arguments: Mapping[str, Any]) -> Iterator[bytes]:
+        """Read a file in pieces; one that breaks off is an error."""
+        with self._open(_target(path, arguments)) as answer:
+            try:
+                while piece := answer.read(PIECE_BYTES):
+                    yield piece
+            except (OSError, http.client.HTTPException) as error:
+                raise StoreError(f"{self.where} broke off: {error!r}", fix="try again") from None
+
+    def follow(self, query: str, *, limit: int) -> Iterator[tuple[str, Any]]:
+        """Read the server's stream; when it breaks off, go on from the last event, as long as the server comes back."""
+        last, failures, pause = "", 0, threading.Event()
+        while True:
+            headers = {"Last-Event-ID": last} if last else {}
+            target = f"/api/logs/tail?{urllib.parse.urlencode({'q': query, 'limit': limit})}"
+            try:
+                with self._open(target, headers=headers) as answer:
+                    for last, kind, data in _messages(answer):  # noqa: B007 - what was read last is where to go on
+                        failures = 0
+                        if kind in {"event", "gap"}:
+                            yield kind, msgspec.json.decode(data)
+            except StoreError:
+                failures += 1
+                if not last or failures >= RETRIES:
+                    raise
+            except (OSError, http.client.HTTPException):
+                pass
+            pause.wait(RETRY_SECONDS)
+
     def _ask(self, target: str, method: str, body: bytes, kind: str) -> Any:
         headers = {"Content-Type": kind} if body else {}
+        with self._open(target, method=method, body=body, headers=headers) as answer:
+            try:
+                return msgspec.json.decode(answer.read())
+            except msgspec.DecodeError as error:
+                raise StoreError(f"{self.where} did not answer in JSON: {error}", fix="check --url") from None
+
+    def _open(
+        self, target: str, *, method: str = "GET", body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> http.client.HTTPResponse:
+        sent = dict(headers or {})
         if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
+            sent["Authorization"] = f"Bearer {self._token}"
         request = urllib.request.Request(  # noqa: S310 - the scheme was checked to be http or https
-            f"{self.where}{target}", data=body or (b"" if method == "POST" else None), headers=headers, method=method
+            f"{self.where}{target}", data=body or (b"" if method == "POST" else None), headers=sent, method=method
         )
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310 - as above
-                return msgspec.json.decode(answer.read())
+            answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)  # noqa: S310
         except urllib.error.HTTPError as error:
             raise _problem(error) from None
         except OSError as error:
             reason = getattr(error, "reason", error)
             fix = "start it with: opsloop up"
             raise StoreError(f"no opsloop server answers at {self.where} ({reason})", fix=fix) from None
-        except msgspec.DecodeError as error:
-            raise StoreError(f"{self.where} did not answer in JSON: {error}", fix="check --url") from None
+        return answer
 
 
 class LocalApi:
@@ -108,6 +156,21 @@ class LocalApi:
         """Call an endpoint's handler, and read its answer as JSON would carry it."""
         given = {name: str(value) for name, value in (arguments or {}).items() if value is not None}
         return msgspec.json.decode(msgspec.json.encode(self._handlers[method, path](given, body)))
+
+    def download(self, path: str, arguments: Mapping[str, Any]) -> Iterator[bytes]:
+        """Yield the file that an endpoint makes."""
+        given = {name: str(value) for name, value in arguments.items() if value is not None}
+        yield from self._handlers["GET", path](given, b"").chunks
+
+    def follow(self, query: str, *, limit: int) -> Iterator[tuple[str, Any]]:
+        """Look every second for what another process has stored."""
+        from opsloop.structured_logging.tail import look  # noqa: PLC0415 - as above
+
+        pause = threading.Event()
+        seen = yield from look(self._database, query, clock=SystemClock(), limit=limit)
+        while True:
+            pause.wait(LOOK_SECONDS)
+            seen = yield from look(self._database, query, clock=SystemClock(), after=seen)
 
     def send(self, lines: bytes, *, first_line: int = 1) -> dict[str, Any]:
         """Store JSON lines directly."""
@@ -154,6 +217,29 @@ def _local(settings: Settings) -> Iterator[Api]:
 
     with ClickHouseStream(settings.server.store) as database:
         yield LocalApi(database, all_endpoints(database, settings, SystemClock()), settings)
+
+
+def _target(path: str, arguments: Mapping[str, Any]) -> str:
+    """Return a path with its placeholders filled and the other arguments as its query."""
+    given = {name: str(value) for name, value in arguments.items() if value is not None}
+    filled = re.sub(r"{(\w+)}", lambda match: urllib.parse.quote(given.pop(match[1]), safe=""), path)
+    return f"{filled}?{urllib.parse.urlencode(given)}" if given else filled
+
+
+def _messages(lines: Iterable[bytes]) -> Iterator[tuple[str, str, bytes]]:
+    """Yield (id, kind, data) of each server-sent event."""
+    number, kind, data = "", "", b""
+    for line in lines:
+        name, _, value = line.rstrip(b"\n").partition(b": ")
+        if name == b"id":
+            number = value.decode()
+        elif name == b"event":
+            kind = value.decode()
+        elif name == b"data":
+            data = value
+        elif not line.strip():
+            yield number, kind, data
+            kind, data = "", b""
 
 
 def _problem(error: urllib.error.HTTPError) -> OpsloopError:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
+from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from opsloop.endpoint import Endpoint
+from opsloop.endpoint import Download, Endpoint
 from opsloop.errors import InputError, OpsloopError
 from opsloop.integrations.exposition import OPEN_METRICS, TEXT
 from opsloop.server.auth import Gatekeeper
@@ -77,11 +77,25 @@ def _endpoint_route(endpoint: Endpoint, gate: Gatekeeper) -> Route:
                 message = f"{endpoint.path} has no parameter {unknown[0]!r}"
                 raise InputError(message, fix=f"use {', '.join(sorted(known)) or 'none'}")
             value = await run_in_threadpool(endpoint.handler, arguments, await request.body())
-            return json_response(value)
+            return _download(value) if isinstance(value, Download) else json_response(value)
         except OpsloopError as error:
             return problem_of(error)
 
     return Route(endpoint.path, _guarded(answer, gate, endpoint.scope), methods=[endpoint.method])
+
+
+def _download(value: Download) -> StreamingResponse:
+    """Return the chunks as they are made; whoever leaves early ends the making too."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        try:
+            async for chunk in iterate_in_threadpool(value.chunks):
+                yield chunk
+        finally:
+            value.chunks.close()
+
+    headers = {"Content-Disposition": f'attachment; filename="{value.filename}"', "Cache-Control": "no-store"}
+    return StreamingResponse(chunks(), media_type=value.media_type, headers=headers)
 
 
 def _placeholders(path: str) -> list[str]:
@@ -91,6 +105,12 @@ def _placeholders(path: str) -> list[str]:
 def _operation_routes(runtime: Runtime, gate: Gatekeeper, endpoints: Sequence[Endpoint]) -> list[BaseRoute]:
     async def live(_: Request) -> Response:
         return runtime.live.response()
+
+    async def tail(request: Request) -> Response:
+        try:
+            return runtime.tails.response(request.query_params, request.headers.get("last-event-id", ""))
+        except OpsloopError as error:
+            return problem_of(error)
 
     async def health(_: Request) -> Response:
         return json_response(_health(runtime))
@@ -105,6 +125,7 @@ def _operation_routes(runtime: Runtime, gate: Gatekeeper, endpoints: Sequence[En
 
     return [
         Route("/api/live", _guarded(live, gate, "read")),
+        Route("/api/logs/tail", _guarded(tail, gate, "read")),
         Route("/health", health),
         Route("/metrics", _guarded(metrics, gate, "read")),
         Route("/api/openapi.json", _guarded(openapi, gate, "read")),

@@ -73,7 +73,7 @@ def serve(
             if open_grpc is not None:
                 server.open_grpc = partial(open_grpc, settings, Intake(runtime), gate)
             server.on_started = lambda: _started(runtime, url, ready, background)
-            server.on_stopping = runtime.live.close
+            server.on_stopping = runtime.end_streams
             server.run(sockets=[listener])
     finally:
         listener.close()

@@ -11,6 +11,7 @@ from opsloop.clock import Clock, SystemClock
 from opsloop.integrations.counters import SignalCounters
 from opsloop.integrations.prometheus import SignalGauges
 from opsloop.server.live import Live
+from opsloop.server.tail import TailStreams
 from opsloop.server.workers import Workers
 from opsloop.settings import Settings
 from opsloop.store import ClickHouseStream, GroupCommit
@@ -43,6 +44,7 @@ class Runtime:
         self.database.listeners.append(self.signal_counters.add)
         self.last_rejection = ""
         self.live = Live()
+        self.tails = TailStreams(self.database, self.clock)
         self.workers: Workers | None = None
         """There once :meth:`start` was called: the workers find their state in what is stored by then."""
         self._stop = threading.Event()
@@ -64,10 +66,15 @@ class Runtime:
             workers.tick()
             self.live.tick(self.clock.now_ns())
 
+    def end_streams(self) -> None:
+        """End what is streamed to open pages and readers, so that the server can stop."""
+        self.live.close()
+        self.tails.close()
+
     def close(self) -> None:
         """Stop the workers, commit what waits, close the store."""
         self._stop.set()
-        self.live.close()
+        self.end_streams()
         for thread in self._threads:
             thread.join()
         self.commits.close()

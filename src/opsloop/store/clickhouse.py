@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -37,6 +37,7 @@ COLUMNS: Final = (*FIELDS, "sequence", "leaves")
 DECISIONS: Final = frozenset({"alert", "incident", "problem", "guard", "gate", "deploy", "breach"})
 REMEMBERED_IDS: Final = 250_000
 READERS: Final = 2
+CHUNK_BYTES: Final = 65_536
 ENGINE_OPTIONS: Final = {
     # The engine's own defaults are 5 GiB each and suit a server; these suit a laptop.
     "mark_cache_size": str(64 * 1024 * 1024),
@@ -58,7 +59,8 @@ class ClickHouseStream:
         """Open the store at ``location`` and bring its schema up to date."""
         self.location = location
         self.listeners: list[Callable[[Sequence[Event]], None]] = []
-        """Each is told of the events that an append stored anew, in order; it must be quick and must not raise."""
+        """Each is told of the events that an append stored anew, in the order of their sequence numbers, before another
+        append begins; it must be quick, must not raise and must not append."""
         self._write_lock = threading.Lock()
         self._closed = False
         self._writer: Client | None = None
@@ -97,9 +99,14 @@ class ClickHouseStream:
                     self._client().insert("events", data, column_names=COLUMNS, column_oriented=True)
                 self._sequence += len(fresh)
                 self._remember(event.event_id for event in fresh if event.event_id)
-        for told in self.listeners if fresh else ():
-            told(fresh)
+                for told in self.listeners:
+                    told(fresh)
         return len(fresh)
+
+    @property
+    def last_sequence(self) -> int:
+        """The sequence number of the event that was stored last, 0 before the first."""
+        return self._sequence - 1
 
     def query(
         self,
@@ -134,6 +141,25 @@ class ClickHouseStream:
                 return [tuple(row) for row in result.result_rows]
         finally:
             self._readers.put(client)
+
+    def raw(self, statement: Statement, form: str) -> Generator[bytes, None, None]:
+        """Run one statement on a client of its own and yield the answer as the engine writes it in a format.
+
+        ``CSV`` and ``JSONEachRow`` are never held as a whole, so the answer may be as large as it likes.
+        """
+        doing = f"the store at {self.location} did not answer"
+        with _named_errors(doing):
+            client = self._connect(self.database)
+        try:
+            with _named_errors(doing):
+                answer: Any = client.raw_stream(statement.sql, parameters=statement.parameters or None, fmt=form)
+                try:
+                    while chunk := answer.read(CHUNK_BYTES):
+                        yield bytes(chunk)
+                finally:
+                    answer.close()
+        finally:
+            client.close()
 
     def command(self, statement: Statement) -> None:
         """Run one statement that changes the table, such as dropping a day, after all waiting inserts."""

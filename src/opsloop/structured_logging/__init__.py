@@ -22,6 +22,7 @@ from opsloop.structured_logging.exporter import Exporter
 from opsloop.structured_logging.find import query
 from opsloop.structured_logging.format import format_query
 from opsloop.structured_logging.handler import LoggingHandler
+from opsloop.structured_logging.journey import Journey, journey
 from opsloop.structured_logging.logger import Logger, log
 from opsloop.structured_logging.propagation import incoming, outgoing
 from opsloop.structured_logging.query import Query, parse_query
@@ -31,10 +32,12 @@ from opsloop.structured_logging.scope import RequestScope, StepScope
 from opsloop.structured_logging.sinks import JsonLinesSink, Tee
 from opsloop.structured_logging.spool import Spool
 from opsloop.structured_logging.story import Story
+from opsloop.structured_logging.summary import Summary, summarise
 
 __all__ = [
     "BufferedSink",
     "Exporter",
+    "Journey",
     "JsonLinesSink",
     "Logger",
     "LoggingHandler",
@@ -46,15 +49,18 @@ __all__ = [
     "Spool",
     "StepScope",
     "Story",
+    "Summary",
     "Tee",
     "correlate",
     "format_query",
     "incoming",
     "isolated",
+    "journey",
     "log",
     "outgoing",
     "parse_query",
     "query",
     "redact",
+    "summarise",
     "wrap",
 ]

@@ -16,6 +16,7 @@ from opsloop.errors import InputError, NotFoundError
 from opsloop.event import SEVERITIES, Event
 from opsloop.filter import And, Compare, Filter, Op, Or
 from opsloop.stream import Source
+from opsloop.structured_logging.baseline import siblings_of, slow_steps, usual
 from opsloop.structured_logging.links import linked, losses
 from opsloop.structured_logging.scope import MODEL_CALLS
 from opsloop.structured_logging.story import Story, Totals
@@ -29,9 +30,15 @@ _ERROR: Final = SEVERITIES.index("ERROR")
 
 
 def correlate(
-    source: Source, request_id: str = "", *, trace_id: str = "", session_id: str = "", limit: int = MAX_EVENTS
+    source: Source,
+    request_id: str = "",
+    *,
+    trace_id: str = "",
+    session_id: str = "",
+    user_id: str = "",
+    limit: int = MAX_EVENTS,
 ) -> Story:
-    """Return the story of a request, or of all requests of a trace or a session.
+    """Return the story of a request, or of all requests of a trace, a session or a person.
 
     Raises :class:`InputError` when no id is given, :class:`NotFoundError` when no event has it.
 
@@ -40,16 +47,17 @@ def correlate(
     >>> correlate(stream, "req-1").request.status_code
     200
     """
-    wanted = {"request_id": request_id, "trace_id": trace_id, "session_id": session_id}
+    wanted = {"request_id": request_id, "trace_id": trace_id, "session_id": session_id, "user_id": user_id}
     keys = {name: value for name, value in wanted.items() if value}
     if not keys:
-        raise InputError("correlate needs an id", fix="give request_id, trace_id or session_id")
+        raise InputError("correlate needs an id", fix="give request_id, trace_id, session_id or user_id")
     own = source.query(And(tuple(Compare(name, Op.EQ, value) for name, value in keys.items())), limit=limit)
     if not own:
         named = ", ".join(f"{name} {value!r}" for name, value in keys.items())
         raise NotFoundError(f"no event has {named}", fix="check the id and the store's retention")
     traces = tuple(dict.fromkeys(event.trace_id for event in own if event.trace_id))
-    requests = {event.request_id for event in own if event.request_id} if session_id and not request_id else set()
+    many = (session_id or user_id) and not request_id
+    requests = {event.request_id for event in own if event.request_id} if many else set()
     found = own
     if traces or requests:
         more: list[Filter] = [Compare("trace_id", Op.EQ, trace) for trace in traces]
@@ -59,6 +67,11 @@ def correlate(
     name = request_id or next((event.request_id for event in own if event.request_id), "")
     names = {name, *requests} - {""}
     story = tell(found, name, links=linked(source, names, found) if names else (), lost=losses(source, found))
+    story = msgspec.structs.replace(
+        story,
+        slow=slow_steps(story.events, usual(source, story.request)) if story.request is not None else (),
+        siblings=siblings_of(source, story.failure) if story.failure is not None else None,
+    )
     if len(found) < limit:
         return story
     sentence = f"everything after the first {limit} events"
@@ -168,6 +181,17 @@ def _missing(own: Sequence[Event], tree: Sequence[Node], request: Event | None) 
                 settled.add(str(event.attributes["reservation"]))
             elif event.attributes.get("allowed"):
                 admitted.add(str(event.attributes["reservation"]))
+    missing += _sampled_away(own)
     if request is not None:
         missing += [f"the settlement of reservation {name!r}" for name in sorted(admitted - settled)]
     return missing
+
+
+def _sampled_away(own: Sequence[Event]) -> list[str]:
+    """Say which kinds a sampler may have thinned: only failures of them are here, kept for being failures."""
+    kept: dict[str, bool] = {}
+    for event in own:
+        if "sample_probability" in event.attributes:
+            failed = event.error or SEVERITIES.index(event.severity) >= _ERROR
+            kept[event.event] = kept.get(event.event, False) or not failed
+    return [f"{kind} events that did not fail, if there were any: sampled" for kind, whole in kept.items() if not whole]

@@ -26,8 +26,9 @@ ALIASES: Final[Mapping[str, str]] = {
     "duration": "duration_us",
     "ttft": "time_to_first_token_us",
     "cost": "cost_microusd",
+    "ts": "ts_ns",
 }
-"""Short names and the column of each. ``duration`` and ``ttft`` take a unit, ``cost`` is in US dollars."""
+"""Short names and the column of each: ``duration`` and ``ttft`` take a unit, ``cost`` is US dollars, ``ts`` a time."""
 AMBIGUOUS: Final[Mapping[str, str]] = {"tokens": "write input_tokens or output_tokens, or attributes.tokens"}
 RESERVED: Final = frozenset({"since", "until"})
 _COLUMNS: Final = frozenset(FIELDS) - {"attributes"}

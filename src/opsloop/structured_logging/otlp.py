@@ -13,7 +13,7 @@ import msgspec
 
 from opsloop.event import FIELDS, SEVERITIES, Event
 
-__all__ = ["encode_otlp_logs"]
+__all__ = ["RESOURCE", "attributes_of", "encode_otlp_logs", "is_hex", "pairs"]
 
 _NAMES: Final = {
     "status_code": "http.response.status_code",
@@ -27,12 +27,12 @@ _NAMES: Final = {
     "session_id": "session.id",
     "user_id": "user.id",
 }
-_RESOURCE: Final = {
+RESOURCE: Final = {
     "service": "service.name",
     "environment": "deployment.environment.name",
     "release": "service.version",
 }
-_PLACED: Final = frozenset({*_RESOURCE, "ts_ns", "severity", "message", "trace_id", "span_id", "attributes"})
+_PLACED: Final = frozenset({*RESOURCE, "ts_ns", "severity", "message", "trace_id", "span_id", "attributes"})
 _KEPT: Final = tuple(name for name in FIELDS if name not in _PLACED)
 
 
@@ -44,15 +44,15 @@ def encode_otlp_logs(events: Iterable[Event]) -> bytes:
     """
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for event in events:
-        origin = tuple(getattr(event, name) for name in _RESOURCE)
+        origin = tuple(getattr(event, name) for name in RESOURCE)
         groups.setdefault(origin, []).append(_record(event))
     return msgspec.json.encode(
         {
             "resourceLogs": [
                 {
                     "resource": {
-                        "attributes": _pairs(
-                            {name: text for name, text in zip(_RESOURCE.values(), origin, strict=True) if text}
+                        "attributes": pairs(
+                            {name: text for name, text in zip(RESOURCE.values(), origin, strict=True) if text}
                         )
                     },
                     "scopeLogs": [{"scope": {"name": "opsloop"}, "logRecords": records}],
@@ -63,32 +63,39 @@ def encode_otlp_logs(events: Iterable[Event]) -> bytes:
     )
 
 
-def _record(event: Event) -> dict[str, Any]:
+def attributes_of(event: Event) -> dict[str, Any]:
+    """Return an event's attributes, and the columns that OpenTelemetry has no place for under its names."""
     attributes: dict[str, Any] = dict(event.attributes)
     for name in _KEPT:
         value = getattr(event, name)
         if value not in ("", None, False):
             attributes[_NAMES.get(name, name)] = value
+    return attributes
+
+
+def _record(event: Event) -> dict[str, Any]:
     record: dict[str, Any] = {
         "timeUnixNano": str(event.ts_ns),
         "observedTimeUnixNano": str(event.ts_ns),
         "severityNumber": 4 * SEVERITIES.index(event.severity) + 1,
         "severityText": event.severity,
         "body": {"stringValue": event.message},
-        "attributes": _pairs(attributes),
+        "attributes": pairs(attributes_of(event)),
     }
-    if _is_hex(event.trace_id, 32):
+    if is_hex(event.trace_id, 32):
         record["traceId"] = event.trace_id
-        if _is_hex(event.span_id, 16):
+        if is_hex(event.span_id, 16):
             record["spanId"] = event.span_id
     return record
 
 
-def _is_hex(text: str, digits: int) -> bool:
+def is_hex(text: str, digits: int) -> bool:
+    """Tell whether a text is an id of so many hex digits, not all of them zero."""
     return len(text) == digits and bool(text.strip("0")) and not text.strip("0123456789abcdef")
 
 
-def _pairs(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+def pairs(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return values as OTLP writes them in JSON."""
     return [{"key": key, "value": _value(value)} for key, value in values.items()]
 
 
@@ -105,7 +112,7 @@ def _value(value: Any) -> dict[str, Any]:
         case str():
             return {"stringValue": value}
         case Mapping():
-            return {"kvlistValue": {"values": _pairs(value)}}
+            return {"kvlistValue": {"values": pairs(value)}}
         case Sequence():
             return {"arrayValue": {"values": [_value(item) for item in value]}}
         case _:

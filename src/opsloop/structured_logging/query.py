@@ -17,15 +17,19 @@ Terms beside each other must all hold; ``AND``, ``OR``, ``NOT`` (upper case), ``
 ``f==v``               equals, to the letter
 ``f~v``                contains, in any ASCII case
 ``f*=v``               pattern in quotes
-``since:`` ``until:``  the window: a time ago (``1h``), ``now``, or ISO 8601 with a zone
+``ts:>-15m``           the event's time: a time ago, ``now``, or ISO 8601 with a zone
+``since:`` ``until:``  the window, in the same forms
+``| p95 f by g``       at the end: a number per group instead of the events
 =====================  ==================================================================
 
 The parser is recursive descent, bounded in length and depth; it raises nothing but :class:`FilterError`, which carries
-the span of the fault. ``format_query`` writes a filter as a line that parses to the same filter.
+the span of the fault. The language is defined by the grammar of docs/query_language.md, and a property test holds this
+parser to it. ``format_query`` writes a filter as a line that parses to the same filter.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable
 from typing import Final
@@ -37,6 +41,7 @@ from opsloop.endpoint import duration_seconds
 from opsloop.errors import FilterError, InputError
 from opsloop.filter import ALL, And, Compare, Filter, Not, Op, Or, compile_filter
 from opsloop.structured_logging.fields import RESERVED, Field, field_of, value_of
+from opsloop.structured_logging.summary import FUNCTIONS, Summary
 
 __all__ = ["NAME", "Query", "parse_query"]
 
@@ -50,6 +55,7 @@ _OPERATOR: Final = re.compile(r"==|!=|\*=|~|:?(?:>=|<=|>|<)|[:=]")
 _ORDER: Final = re.compile(r">=|<=|>|<")
 _BARE: Final = re.compile(r'[^\s()"]+')
 _RANGE_PART: Final = re.compile(r'[^\s"\[\]]+')
+_PATH: Final = re.compile(r'[^\s()"|]+')
 _KEYWORD: Final = re.compile(r"(AND|OR|NOT)(?![^\s()\"])")
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 _ORDERED: Final = {">": Op.GT, ">=": Op.GE, "<": Op.LT, "<=": Op.LE}
@@ -63,6 +69,8 @@ class Query(msgspec.Struct, frozen=True):
     where: Filter = ALL
     start_ns: int | None = None
     end_ns: int | None = None
+    summary: Summary | None = None
+    """What is asked of the events instead of themselves."""
 
 
 def parse_query(text: str, *, now_ns: int) -> Query:
@@ -90,11 +98,43 @@ class _Parser:
 
     def query(self) -> Query:
         self._skip()
-        where = None if self.at == len(self.text) else self._any(self._term)
+        where = None if self.at == len(self.text) or self._pipes() else self._any(self._term)
+        summary = self._pipe() if self._take("|") else None
         if self.at < len(self.text):
-            raise self._fault("unexpected )", self.at, self.at + 1, fix="remove it, or open it before")
+            sign = self.text[self.at]
+            fix = "remove it, or open it before" if sign == ")" else "write | count by tenant"
+            raise self._fault(f"unexpected {sign}", self.at, self.at + 1, fix=fix)
         start_ns, end_ns = (self.window[name][0] if name in self.window else None for name in ("since", "until"))
-        return Query(ALL if where is None else where, start_ns, end_ns)
+        return Query(ALL if where is None else where, start_ns, end_ns, summary)
+
+    def _pipe(self) -> Summary:
+        """``pipe := "|" ("count" | function field) ["by" field]``."""
+        self._skip()
+        start = self.at
+        function = self._match(_PATH) or ""
+        if function not in FUNCTIONS:
+            near = difflib.get_close_matches(function, FUNCTIONS, n=1)
+            fix = f"did you mean {near[0]}?" if near else f"use one of {', '.join(FUNCTIONS)}"
+            raise self._fault("expected a function after |", start, max(self.at, start + 1), fix=fix)
+        field = "" if function == "count" else self._path(f"what is the {function} of?")
+        self._skip()
+        start, by = self.at, ""
+        if not self._ends():
+            if self._match(_PATH) != "by":
+                raise self._fault("expected by", start, max(self.at, start + 1), fix="write | count by tenant")
+            by = self._path("by which field?")
+        self._skip()
+        return Summary(function, field, by)
+
+    def _path(self, question: str) -> str:
+        """Read the name of a field."""
+        self._skip()
+        start = self.at
+        phrase = self._phrase()
+        written = phrase if phrase is not None else self._match(_PATH)
+        if not written:
+            raise self._fault(question, start, start, fix="name a field")
+        return self._field(written, start, self.at).name
 
     def _any(self, atom: Callable[[], Filter | None]) -> Filter | None:
         """``any := all ("OR" all)*``."""
@@ -145,6 +185,10 @@ class _Parser:
     def _term(self) -> Filter | None:
         """``term := name operator value | phrase | word``."""
         start = self.at
+        if self._pipes():
+            raise self._fault(
+                "| stands outside of NOT and parentheses", start, start + 1, fix="move it to the end, or quote it"
+            )
         phrase = self._phrase()
         name = phrase if phrase is not None else self._match(NAME)
         operator = self._match(_OPERATOR) if name is not None else None
@@ -162,17 +206,22 @@ class _Parser:
 
     def _clause(self, name: str, operator: str, start: int, name_end: int) -> Filter | None:
         if name in RESERVED and self.text[start] != '"':
+            if operator not in {":", "="}:
+                raise self._fault(f"{name} takes a colon", start, self.at, fix=f"write {name}:1h")
             self._bound(name, start)
             return None
-        try:
-            field = field_of(name)
-        except FilterError as fault:
-            raise self._fault(fault.message, start, name_end, fix=fault.fix) from fault
+        field = self._field(name, start, name_end)
         if operator in _EXACT:
             return self._compare(field, _EXACT[operator])
         if operator.lstrip(":") in _ORDERED:
             return self._compare(field, _ORDERED[operator.lstrip(":")])
         return self._values(field)
+
+    def _field(self, written: str, start: int, end: int) -> Field:
+        try:
+            return field_of(written)
+        except FilterError as fault:
+            raise self._fault(fault.message, start, end, fix=fault.fix) from fault
 
     def _values(self, field: Field) -> Filter | None:
         """``values := "(" any ")" | "[" low "TO" high "]" | value``, what may stand after a colon."""
@@ -209,6 +258,8 @@ class _Parser:
         return self._comparison(field, op, text, start)
 
     def _comparison(self, field: Field, op: Op, text: str, start: int) -> Filter:
+        if field.alias == "ts" and op in {*_ORDERED.values(), Op.EQ, Op.NE}:
+            return Compare(field.name, op, self._moment(text, start))
         try:
             value: str | int | float | bool = value_of(field, text)
         except FilterError as fault:
@@ -237,7 +288,7 @@ class _Parser:
             if quoted or text != "*"
         ]
         if not ends:
-            return Compare(field.name, Op.EXISTS)
+            return self._checked(Compare(field.name, Op.EXISTS), opened)
         return ends[0] if len(ends) == 1 else And(tuple(ends))
 
     def _bound(self, name: str, start: int) -> None:
@@ -307,7 +358,10 @@ class _Parser:
 
     def _ends(self) -> bool:
         self._skip()
-        return self.at == len(self.text) or self.text[self.at] == ")"
+        return self.at == len(self.text) or self.text[self.at] == ")" or (self.depth == 0 and self._pipes())
+
+    def _pipes(self) -> bool:
+        return self.text.startswith("|", self.at)
 
     def _fault(self, message: str, start: int, end: int, *, fix: str = "") -> FilterError:
         return FilterError(message, text=self.text, start=start, end=end, fix=fix)

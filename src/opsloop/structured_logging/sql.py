@@ -1,14 +1,23 @@
-"""The fast forms of :mod:`opsloop.structured_logging.facets`; a property test holds each equal to its definition."""
+"""The fast forms of the room's ``facets`` and ``summary``; a property test holds each equal to its definition."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from opsloop.filter import Filter, Statement, compile_filter
+from opsloop.event import FIELDS
+from opsloop.filter import INTEGER_FIELDS, Filter, Statement, compile_filter
 from opsloop.structured_logging.facets import FACETS, Facet, FacetValue, Histogram, step_width_ns, without
+from opsloop.structured_logging.summary import MAX_GROUPS, NUMBER, QUANTILES, Group, Summary
 
-__all__ = ["facets_from_rows", "facets_statement", "histogram_from_rows", "histogram_statement"]
+__all__ = [
+    "facets_from_rows",
+    "facets_statement",
+    "groups_from_rows",
+    "histogram_from_rows",
+    "histogram_statement",
+    "summary_statement",
+]
 
 _WINDOW = "ts_ns > {start_ns:Int64} AND ts_ns <= {end_ns:Int64}"
 
@@ -57,3 +66,44 @@ def histogram_from_rows(rows: Iterable[Sequence[Any]], *, start_ns: int, end_ns:
     for step, count, bad in rows:
         total[step], errors[step] = int(count), int(bad)
     return Histogram(start_ns, end_ns, step_width_ns(start_ns, end_ns, steps), tuple(total), tuple(errors))
+
+
+def summary_statement(where: Filter, summary: Summary, *, start_ns: int, end_ns: int) -> Statement:
+    """Return the statement for :func:`summarise`: rows of (group, value, n), the largest value first."""
+    condition = compile_filter(where)
+    q = QUANTILES.get(summary.function)
+    function = f"quantileExactInclusive({q!r})" if q else summary.function
+    sql = (
+        f"SELECT name, toFloat64({function}(number)) AS value, count() AS n FROM"
+        f" (SELECT {_text_of(summary.by, 'by')} AS name, {_number_of(summary)} AS number FROM events"
+        f" WHERE {_WINDOW} AND {condition.sql})"
+        " WHERE isNotNull(number) GROUP BY name ORDER BY value DESC, name ASC LIMIT {most:UInt32}"
+    )
+    named = {"by": summary.by, "of": summary.field, "start_ns": start_ns, "end_ns": end_ns, "most": MAX_GROUPS}
+    return Statement(
+        sql, {**condition.parameters, **{name: value for name, value in named.items() if f"{{{name}:" in sql}}
+    )
+
+
+def groups_from_rows(rows: Iterable[Sequence[Any]]) -> tuple[Group, ...]:
+    """Return the groups of the statement's rows."""
+    return tuple(Group(name, float(value), int(n)) for name, value, n in rows)
+
+
+def _number_of(summary: Summary) -> str:
+    if summary.function == "count":
+        return "CAST(1 AS Nullable(Float64))"
+    if summary.field in INTEGER_FIELDS:
+        return f"CAST({summary.field} AS Nullable(Float64))"
+    text = _text_of(summary.field, "of")
+    pattern = NUMBER.replace("\\", "\\\\")
+    return f"if(match({text}, '^{pattern}$'), toFloat64OrNull({text}), NULL)"
+
+
+def _text_of(field: str, parameter: str) -> str:
+    """Return the SQL of a field's text: a column that we know by name, or the attribute that a parameter names."""
+    if not field:
+        return "''"
+    if field in FIELDS and field != "attributes":
+        return f"ifNull(toString({field}), '')"
+    return f"leaves[{{{parameter}:String}}]"

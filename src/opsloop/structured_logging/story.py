@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import msgspec
 
 from opsloop.event import Event
+from opsloop.structured_logging.baseline import Siblings, Slow
 from opsloop.structured_logging.tree import Node, PathStep
 
-__all__ = ["Story", "Totals", "duration_text", "story_text"]
+__all__ = ["Story", "Totals", "duration_text", "label", "story_text"]
 
 _MARKS = {"TRACE": " ", "DEBUG": " ", "INFO": " ", "WARN": "!", "ERROR": "x", "FATAL": "x"}
 
@@ -56,6 +57,10 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     """What had to be mended to tell it, such as a circle of spans that was cut."""
     complete: bool
     """Whether nothing is known to be missing."""
+    slow: tuple[Slow, ...] = ()
+    """Steps that took longer than 95 % of their like on this route."""
+    siblings: Siblings | None = None
+    """Other requests that failed in the same way at about the same time; ``None`` without a failure."""
 
     def text(self, *, width: int = 100) -> str:
         """Return the story as a tree with offsets and durations, at most ``width`` columns wide."""
@@ -119,14 +124,15 @@ def _row(node: Node, lead: str, *, origin: int, width: int) -> str:
     mark = "x" if event.error else _MARKS[event.severity]
     offset = duration_text(max(0, event.ts_ns - origin) / 1000) or "0 us"
     flag = " (orphan)" if node.orphan else " (circle cut)" if node.cycle else ""
-    label = f"{lead}{_label(event)}{flag}"
+    shown = f"{lead}{label(event)}{flag}"
     room = max(20, width - 24)
-    if len(label) > room:
-        label = f"{label[: room - 3]}..."
-    return f"{offset:>10} {mark} {label:<{room}} {duration_text(event.duration_us):>9}"
+    if len(shown) > room:
+        shown = f"{shown[: room - 3]}..."
+    return f"{offset:>10} {mark} {shown:<{room}} {duration_text(event.duration_us):>9}"
 
 
-def _label(event: Event) -> str:
+def label(event: Event) -> str:
+    """Return what an event is, in one line."""
     name = event.tool if event.tool and event.tool != event.event else ""
     status = "" if event.status_code is None else str(event.status_code)
     detail = event.model or (event.route if event.event == "request" else "")
@@ -155,14 +161,20 @@ def _facts(story: Story, width: int) -> list[str]:
         figures.append(f"{totals.cost_microusd / 1e6:.6f} USD")
     facts: list[tuple[str, str]] = []
     if story.failure is not None:
-        facts.append(("first failure", _label(story.failure)))
+        facts.append(("first failure", label(story.failure)))
     if len(story.critical_path) > 1:
         path = [f"{step.name} {duration_text(step.self_ns / 1000)}" for step in story.critical_path]
         unbroken = (step.replace(" ", "\xa0") for step in path)
         facts.append(("critical path", "\xa0> ".join(unbroken)))
+    for slow in story.slow:
+        usual = f"{duration_text(slow.event.duration_us)}, 95 % of {slow.n} took at most {duration_text(slow.p95_us)}"
+        facts.append(("slow", f"{slow.event.tool or slow.event.model or slow.event.event}  {usual}"))
+    if story.siblings is not None and story.siblings.events:
+        among = story.siblings
+        facts.append(("siblings", f"{among.events} × {among.fingerprint} within 15 min: {', '.join(among.requests)}"))
     if totals.model_calls:
         facts.append(("model calls", ", ".join((str(totals.model_calls), *figures))))
-    facts += [("linked", _label(event)) for event in story.links]
+    facts += [("linked", label(event)) for event in story.links]
     facts += [("missing", sentence) for sentence in story.missing]
     facts += [("note", sentence) for sentence in story.notes]
     return [

@@ -19,7 +19,10 @@ export function toggled(query: string, field: string, value: string): string {
   const before = asked(query, field);
   const wanted = quoted(value);
   const after = before.includes(wanted) ? before.filter((each) => each !== wanted) : [...before, wanted];
-  const rest = terms(query).filter((each) => !each.startsWith(`${field}:`));
-  if (after.length === 0) return rest.join(' ');
-  return [...rest, after.length === 1 ? `${field}:${after[0]}` : `${field}:(${after.join(' OR ')})`].join(' ');
+  const all = terms(query);
+  const bar = all.findIndex((each) => each.startsWith('|'));
+  const pipe = bar < 0 ? [] : all.splice(bar);
+  const rest = all.filter((each) => !each.startsWith(`${field}:`));
+  const own = after.length > 1 ? `${field}:(${after.join(' OR ')})` : `${field}:${after[0]}`;
+  return [...rest, ...(after.length ? [own] : []), ...pipe].join(' ');
 }

@@ -33,6 +33,8 @@ export interface OpsEvent {
   span_id?: string;
   parent_span_id?: string;
   tenant?: string;
+  user_id?: string;
+  session_id?: string;
   route?: string;
   severity?: string;
   status_code?: number;
