@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
+from opsloop.ingest.attributes import matching, present
+
 __all__ = ["content_of"]
 
 INPUT: Final = (
@@ -68,8 +70,8 @@ def content_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value not in ("", None)}
 
 
-def _first(attributes: Mapping[str, Any], names: Iterable[str]) -> str:
-    for name in names:
+def _first(attributes: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    for name in present(attributes, names):
         value = attributes.get(name)
         if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
             return ", ".join(value)
@@ -113,9 +115,9 @@ def _part_texts(parts: Any) -> Iterable[str]:
 def _indexed_messages(attributes: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
     """Return, per flattened list, the message with the highest index: indices are compared, never allocated."""
     last: dict[str, tuple[int, str]] = {}
-    for key, value in attributes.items():
-        match = _MESSAGE.fullmatch(key)
-        if match and isinstance(value, str) and value:
+    for key, match in matching(attributes, _MESSAGE):
+        value = attributes[key]
+        if isinstance(value, str) and value:
             index = int(match[2])
             if index >= last.get(match[1], (-1, ""))[0]:
                 last[match[1]] = (index, value)
@@ -135,8 +137,7 @@ def _documents(attributes: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     if isinstance(listed, list):
         return [dict(item) for item in listed if isinstance(item, Mapping)][:MAX_SLOTS]
     slots: dict[int, dict[str, Any]] = {}
-    for key, value in attributes.items():
-        match = _DOCUMENT.fullmatch(key)
-        if match and (int(match[1]) in slots or len(slots) < MAX_SLOTS):
-            slots.setdefault(int(match[1]), {})[match[2]] = value
+    for key, match in matching(attributes, _DOCUMENT):
+        if int(match[1]) in slots or len(slots) < MAX_SLOTS:
+            slots.setdefault(int(match[1]), {})[match[2]] = attributes[key]
     return [slots[index] for index in sorted(slots)] or None

@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from opsloop.event import INT64_MAX, Event, Severity
+from opsloop.ingest.attributes import present
 from opsloop.ingest.content import content_of
 
 __all__ = ["LogRecord", "SpanRecord", "map_log", "map_span"]
@@ -320,7 +321,7 @@ def _identity(attributes: Mapping[str, Any], trace_id: str) -> dict[str, Any]:
 
 def _text(attributes: Mapping[str, Any], names: tuple[str, ...]) -> str:
     """Return the first value that is not empty, as text; a one-element list counts as its element."""
-    for name in names:
+    for name in present(attributes, names):
         value = attributes.get(name)
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
@@ -331,7 +332,7 @@ def _text(attributes: Mapping[str, Any], names: tuple[str, ...]) -> str:
 
 def _number(attributes: Mapping[str, Any], names: tuple[str, ...], *, most: int = INT64_MAX) -> int | None:
     """Return the first value that is a whole number in range, or ``None``."""
-    for name in names:
+    for name in present(attributes, names):
         value = attributes.get(name)
         if isinstance(value, str) and value.isdigit() and len(value) < 20:
             value = int(value)
@@ -344,7 +345,7 @@ def _number(attributes: Mapping[str, Any], names: tuple[str, ...], *, most: int 
 
 def _real(attributes: Mapping[str, Any], names: tuple[str, ...]) -> float | None:
     """Return the first value that is a number from 0 up, or ``None``."""
-    for name in names:
+    for name in present(attributes, names):
         value = attributes.get(name)
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e15:
             return float(value)

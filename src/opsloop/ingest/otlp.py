@@ -19,6 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from opsloop.errors import PayloadError
 from opsloop.event import INT64_MAX
+from opsloop.ingest.attributes import Attributes
 from opsloop.ingest.batch import Batch
 from opsloop.ingest.mapping import LogRecord, SpanRecord, map_log, map_span
 
@@ -33,7 +34,7 @@ def read_traces(body: bytes, *, json: bool) -> Batch:
     spans = _json_records(body, "resourceSpans", "scopeSpans", "spans") if json else _proto_spans(body)
     batch = Batch()
     for span in spans:
-        record = _span(span, batch)
+        record = span if type(span) is SpanRecord else _span(span, batch)
         if record is not None:
             batch.extend(map_span(record))
     return batch
@@ -149,16 +150,53 @@ def _parse(message: Any, body: bytes, path: str) -> Any:
     return message
 
 
-def _proto_spans(body: bytes) -> Iterable[_Raw]:
+def _proto_spans(body: bytes) -> Iterable[SpanRecord | _Raw]:
     request = _parse(ExportTraceServiceRequest(), body, "/v1/traces")
     for group in request.resource_spans:
         resource = _proto_attributes(group.resource.attributes)
         for scope in group.scope_spans:
+            name = scope.scope.name
             for span in scope.spans:
-                yield _Raw(resource, scope.scope.name, _proto_span(span))
+                yield _proto_span(resource, name, span)
 
 
-def _proto_span(span: Any) -> dict[str, Any]:
+def _proto_span(resource: dict[str, Any], scope: str, span: Any) -> SpanRecord | _Raw:
+    """Return the record of a span that is plainly right; any other goes the way that says what is wrong with it."""
+    trace_id, span_id, parent = span.trace_id, span.span_id, span.parent_span_id
+    start_ns, end_ns = span.start_time_unix_nano, span.end_time_unix_nano
+    if not (
+        len(trace_id) == 16
+        and len(span_id) == 8
+        and (len(parent) == 8 or not parent)
+        and any(trace_id)
+        and any(span_id)
+        and (not parent or any(parent))
+        and 0 < start_ns <= INT64_MAX
+        and end_ns <= INT64_MAX
+    ):
+        return _Raw(resource, scope, _proto_fields(span))
+    return SpanRecord(
+        resource=resource,
+        scope=scope,
+        trace_id=trace_id.hex(),
+        span_id=span_id.hex(),
+        parent_span_id=parent.hex(),
+        name=span.name,
+        kind=span.kind,
+        start_ns=start_ns,
+        end_ns=end_ns,
+        status=span.status.code,
+        status_message=span.status.message,
+        attributes=_proto_attributes(span.attributes),
+        span_events=_proto_events(span.events),
+    )
+
+
+def _proto_events(events: Iterable[Any]) -> list[tuple[int, str, dict[str, Any]]]:
+    return [(event.time_unix_nano, event.name, _proto_attributes(event.attributes)) for event in events]
+
+
+def _proto_fields(span: Any) -> dict[str, Any]:
     return {
         "traceId": span.trace_id.hex(),
         "spanId": span.span_id.hex(),
@@ -169,7 +207,7 @@ def _proto_span(span: Any) -> dict[str, Any]:
         "endTimeUnixNano": span.end_time_unix_nano,
         "status": {"code": span.status.code, "message": span.status.message},
         "attributes": _proto_attributes(span.attributes),
-        "events": [(event.time_unix_nano, event.name, _proto_attributes(event.attributes)) for event in span.events],
+        "events": _proto_events(span.events),
     }
 
 
@@ -192,8 +230,13 @@ def _proto_logs(body: bytes) -> Iterable[_Raw]:
                 yield _Raw(resource, scope.scope.name, fields)
 
 
-def _proto_attributes(pairs: Iterable[Any], depth: int = 0) -> dict[str, Any]:
-    return {pair.key: _proto_value(pair.value, depth) for pair in pairs}
+def _proto_attributes(pairs: Iterable[Any]) -> Attributes:
+    """Return the attributes of a record; most values are texts, and only a text reads as one that is not empty."""
+    values = {}
+    for pair in pairs:
+        value = pair.value
+        values[pair.key] = value.string_value or _proto_value(value, 0)
+    return Attributes(values)
 
 
 def _proto_value(value: Any, depth: int) -> Any:
@@ -205,7 +248,7 @@ def _proto_value(value: Any, depth: int) -> Any:
         case "array_value":
             return [_proto_value(item, depth + 1) for item in value.array_value.values]
         case "kvlist_value":
-            return _proto_attributes(value.kvlist_value.values, depth + 1)
+            return {pair.key: _proto_value(pair.value, depth + 1) for pair in value.kvlist_value.values}
         case "bytes_value":
             return base64.b64encode(value.bytes_value).decode()
         case "double_value":
@@ -228,7 +271,7 @@ def _json_records(body: bytes, groups: str, scopes: str, records: str) -> Iterab
     except (msgspec.DecodeError, UnicodeDecodeError) as cause:
         raise PayloadError(f"the body is not JSON: {cause}", fix="send an OTLP export request") from cause
     for group in _list(_object(request, "the body"), groups):
-        resource = _json_attributes(_object(group.get("resource") or {}, "resource"), "resource")
+        resource = Attributes(_json_attributes(_object(group.get("resource") or {}, "resource"), "resource"))
         for scope in _list(group, scopes):
             name = str((scope.get("scope") or {}).get("name", ""))
             for record in _list(scope, records):
@@ -237,7 +280,7 @@ def _json_records(body: bytes, groups: str, scopes: str, records: str) -> Iterab
 
 def _json_record(record: dict[str, Any], where: str) -> dict[str, Any]:
     fields = dict(record)
-    fields["attributes"] = _json_attributes(record, where)
+    fields["attributes"] = Attributes(_json_attributes(record, where))
     if "body" in record:
         fields["body"] = _json_value(record["body"], 0)
     fields["events"] = [

@@ -24,8 +24,9 @@ import msgspec
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from opsloop.errors import ConfigError, StoreError
-from opsloop.event import FIELDS, Event, flatten
+from opsloop.event import FIELDS, Event
 from opsloop.filter import ALL, Filter, Statement, compile_filter
+from opsloop.store.columns import record_batch
 from opsloop.store.owner import FolderLock
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ClickHouseStream"]
 
-COLUMNS: Final = (*FIELDS, "sequence", "leaves")
 DECISIONS: Final = frozenset({"alert", "incident", "problem", "guard", "gate", "deploy", "breach"})
 REMEMBERED_IDS: Final = 250_000
 READERS: Final = 2
@@ -43,7 +43,6 @@ ENGINE_OPTIONS: Final = {
     "uncompressed_cache_size": str(16 * 1024 * 1024),
     "index_mark_cache_size": str(16 * 1024 * 1024),
 }
-_ATTRIBUTES: Final = FIELDS.index("attributes")
 
 
 class ClickHouseStream:
@@ -92,9 +91,8 @@ class ClickHouseStream:
         with self._write_lock:
             fresh = self._unseen(list(events))
             if fresh:
-                data = _columns(fresh, self._sequence)
                 with _named_errors(f"cannot write {len(fresh)} events to {self.location}"):
-                    self._client().insert("events", data, column_names=COLUMNS, column_oriented=True)
+                    self._client().insert_arrow("events", record_batch(fresh, self._sequence))
                 self._sequence += len(fresh)
                 self._remember(event.event_id for event in fresh if event.event_id)
         for told in self.listeners if fresh else ():
@@ -255,17 +253,6 @@ def _schema_files() -> dict[int, tuple[str, str]]:
         if entry.name.endswith(".sql"):
             found[int(entry.name.partition("_")[0])] = (entry.name, entry.read_text(encoding="utf-8"))
     return found
-
-
-def _columns(events: Sequence[Event], sequence: int) -> list[Sequence[Any]]:
-    """Return the events as one list per column, in the order of :data:`COLUMNS`."""
-    columns: list[Sequence[Any]] = [[getattr(event, name) for event in events] for name in FIELDS]
-    encode = msgspec.json.Encoder().encode
-    attributes = columns[_ATTRIBUTES]
-    columns[_ATTRIBUTES] = [encode(value).decode() if value else "" for value in attributes]
-    columns.append(range(sequence, sequence + len(events)))
-    columns.append([flatten(value) if value else {} for value in attributes])
-    return columns
 
 
 def _event(row: tuple[Any, ...]) -> Event:
