@@ -50,7 +50,7 @@ class Attributes(dict[str, Any]):
 
 def present(attributes: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, ...]:
     """Return those of ``names`` that the attributes have, in the order of ``names``; of a plain mapping, all names."""
-    if type(attributes) is not Attributes:
+    if not isinstance(attributes, Attributes):
         return names
     found: tuple[str, ...] | None = attributes.shape.get(names)
     if found is None:
@@ -64,7 +64,7 @@ def matching(attributes: Mapping[str, Any], pattern: re.Pattern[str]) -> Iterabl
     >>> [(name, match[1]) for name, match in matching({"doc.3": 1, "x": 2}, re.compile(r"doc\\.(\\d)"))]
     [('doc.3', '3')]
     """
-    if type(attributes) is not Attributes:
+    if not isinstance(attributes, Attributes):
         return [(name, match) for name in attributes if (match := pattern.fullmatch(name))]
     found: tuple[tuple[str, re.Match[str]], ...] | None = attributes.shape.get(pattern)
     if found is None:

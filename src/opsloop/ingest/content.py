@@ -43,6 +43,8 @@ OUTPUT: Final = (
 INDEXED_INPUT: Final = ("gen_ai.prompt", "llm.input_messages")
 INDEXED_OUTPUT: Final = ("gen_ai.completion", "llm.output_messages")
 FINISH: Final = ("gen_ai.response.finish_reasons", "llm.finish_reason", "ai.response.finishReason")
+STRUCTURED: Final = frozenset({"gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.retrieval.documents"})
+"""Names whose values are more than one text."""
 MAX_SLOTS: Final = 10_000
 _DOCUMENT: Final = re.compile(r"retrieval\.documents\.(\d{1,6})\.document\.(id|score|content)")
 _MESSAGE: Final = re.compile(

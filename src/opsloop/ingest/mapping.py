@@ -148,7 +148,7 @@ TOOL: Final = ("gen_ai.tool.name", "tool.name", "ai.toolCall.name")
 ROUTE: Final = ("http.route", "route")
 STATUS_CODE: Final = ("http.response.status_code", "http.status_code")
 SEVERITIES: Final[tuple[Severity, ...]] = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
-_PROVIDERS: Final = {
+PROVIDERS: Final[Mapping[str, str]] = {
     "az.ai.inference": "azure.ai.inference",
     "az.ai.openai": "azure.ai.openai",
     "vertex_ai": "gcp.vertex_ai",
@@ -377,7 +377,7 @@ def _first_token_us(attributes: Mapping[str, Any]) -> int | None:
 def _provider(attributes: Mapping[str, Any]) -> str:
     """Return the provider under its present name; older senders used others."""
     name = _text(attributes, PROVIDER)
-    return _PROVIDERS.get(name, name)
+    return PROVIDERS.get(name, name)
 
 
 def _tool(attributes: Mapping[str, Any], kind: str) -> str:

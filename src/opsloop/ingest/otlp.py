@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -23,7 +24,7 @@ from opsloop.ingest.attributes import Attributes
 from opsloop.ingest.batch import Batch
 from opsloop.ingest.mapping import LogRecord, SpanRecord, map_log, map_span
 
-__all__ = ["read_logs", "read_traces"]
+__all__ = ["parse_traces", "read_logs", "read_spans", "read_traces"]
 
 MAX_DEPTH: Final = 32
 _HEX: Final = re.compile(r"[0-9a-f]*")
@@ -31,10 +32,25 @@ _HEX: Final = re.compile(r"[0-9a-f]*")
 
 def read_traces(body: bytes, *, json: bool) -> Batch:
     """Return the events of an ``ExportTraceServiceRequest``; spans with wrong ids or times are rejected alone."""
-    spans = _json_records(body, "resourceSpans", "scopeSpans", "spans") if json else _proto_spans(body)
+    if json:
+        return _mapped(_json_records(body, "resourceSpans", "scopeSpans", "spans"))
+    return read_spans(parse_traces(body))
+
+
+def parse_traces(body: bytes) -> Any:
+    """Return the decoded protobuf request; raises :class:`PayloadError` when it is none."""
+    return _parse(ExportTraceServiceRequest(), body, "/v1/traces")
+
+
+def read_spans(request: Any, *, only: Sequence[int] | None = None) -> Batch:
+    """Return the events of a decoded request, of all its spans or of those whose ascending positions are given."""
+    return _mapped(_proto_spans(request, only))
+
+
+def _mapped(spans: Iterable[SpanRecord | _Raw]) -> Batch:
     batch = Batch()
     for span in spans:
-        record = span if type(span) is SpanRecord else _span(span, batch)
+        record = span if isinstance(span, SpanRecord) else _span(span, batch)
         if record is not None:
             batch.extend(map_span(record))
     return batch
@@ -150,14 +166,18 @@ def _parse(message: Any, body: bytes, path: str) -> Any:
     return message
 
 
-def _proto_spans(body: bytes) -> Iterable[SpanRecord | _Raw]:
-    request = _parse(ExportTraceServiceRequest(), body, "/v1/traces")
+def _proto_spans(request: Any, only: Sequence[int] | None) -> Iterable[SpanRecord | _Raw]:
+    passed = 0
     for group in request.resource_spans:
         resource = _proto_attributes(group.resource.attributes)
         for scope in group.scope_spans:
-            name = scope.scope.name
-            for span in scope.spans:
-                yield _proto_span(resource, name, span)
+            spans = scope.spans
+            if only is not None:
+                places = only[bisect_left(only, passed) : bisect_left(only, passed + len(spans))]
+                spans = [scope.spans[place - passed] for place in places]
+            passed += len(scope.spans)
+            for span in spans:
+                yield _proto_span(resource, scope.scope.name, span)
 
 
 def _proto_span(resource: dict[str, Any], scope: str, span: Any) -> SpanRecord | _Raw:

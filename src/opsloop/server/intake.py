@@ -19,6 +19,7 @@ from starlette.responses import Response
 
 from opsloop.errors import OpsloopError
 from opsloop.ingest import Batch, accept, decompress, read_json_lines, read_logs, read_traces
+from opsloop.server.bulk import read_many_traces, rows_in_time
 from opsloop.server.problem import RETRY_SECONDS, json_response, problem, problem_of, status_of
 from opsloop.server.runtime import Runtime
 
@@ -38,7 +39,12 @@ class Intake:
 
     async def traces(self, request: Request) -> Response:
         """``POST /v1/traces``."""
-        return await self._otlp(request, read_traces, ExportTraceServiceResponse, "rejected_spans", "rejectedSpans")
+        return await self._otlp(request, self._read_traces, ExportTraceServiceResponse, "rejected_spans", "rejectedSpans")
+
+    def _read_traces(self, body: bytes, *, json: bool) -> Batch:
+        """Read spans: those of a protobuf body with the embedded engine's help, if there are many."""
+        database = self._runtime.database
+        return read_traces(body, json=True) if json else read_many_traces(body, database.select if database.embedded else None)
 
     async def logs(self, request: Request) -> Response:
         """``POST /v1/logs``."""
@@ -91,17 +97,18 @@ class Intake:
 
         def work() -> Batch:
             batch = read(decompress(body, encoding, max_bytes=limit))
-            days = runtime.settings.server.retention_days
-            return accept(batch, now_ns=runtime.clock.now_ns(), retention_days=days)
+            days, now_ns = runtime.settings.server.retention_days, runtime.clock.now_ns()
+            in_time = rows_in_time(batch, now_ns=now_ns, retention_days=days)
+            return accept(in_time, now_ns=now_ns, retention_days=days)
 
         try:
             batch = await run_in_threadpool(work)
-            if batch.events:
-                await asyncio.wrap_future(runtime.commits.submit(batch.events))
+            if batch.accepted:
+                await asyncio.wrap_future(runtime.commits.submit(batch.events, batch.rows))
         except OpsloopError:
             runtime.counters["bodies_refused"] += 1
             raise
-        runtime.counters["events_accepted"] += len(batch.events)
+        runtime.counters["events_accepted"] += batch.accepted
         runtime.counters["events_rejected"] += batch.rejected
         if batch.rejected:
             runtime.last_rejection = batch.reason()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Self
 
 from opsloop.clock import Clock, SystemClock
-from opsloop.integrations.counters import SignalCounters
+from opsloop.integrations.counters import COUNTED_KINDS, SignalCounters
 from opsloop.integrations.prometheus import SignalGauges
 from opsloop.server.live import Live
 from opsloop.server.workers import Workers
@@ -41,6 +41,7 @@ class Runtime:
         self.signal_counters = SignalCounters(settings, self.clock)
         self.signal_gauges = SignalGauges(self.database, settings, self.clock)
         self.database.listeners.append(self.signal_counters.add)
+        self.database.told_kinds = COUNTED_KINDS
         self.last_rejection = ""
         self.live = Live()
         self.workers: Workers | None = None

@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import clickhouse_connect
 import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from opsloop.errors import ConfigError, StoreError
 from opsloop.event import FIELDS, Event
 from opsloop.filter import ALL, Filter, Statement, compile_filter
-from opsloop.store.columns import record_batch
+from opsloop.store.columns import events_of, numbered, record_batch
 from opsloop.store.owner import FolderLock
 
 if TYPE_CHECKING:
@@ -58,11 +60,16 @@ class ClickHouseStream:
         self.location = location
         self.listeners: list[Callable[[Sequence[Event]], None]] = []
         """Each is told of the events that an append stored anew, in order; it must be quick and must not raise."""
+        self.told_kinds: frozenset[str] | None = None
+        """The kinds of event that the listeners care for; of rows, others are not made events for them. None is all."""
         self._write_lock = threading.Lock()
         self._closed = False
         self._writer: Client | None = None
+        self._select_lock = threading.Lock()
+        self._selecting: Client | None = None
         self._readers: queue.LifoQueue[Client] = queue.LifoQueue()
         self._dsn, self.database, self._options, folder = _place(location, database)
+        self.embedded = self._dsn.startswith("chdb://")
         self.lock = FolderLock(folder) if folder else None
         try:
             self._open()
@@ -86,18 +93,48 @@ class ClickHouseStream:
         self._older: set[str] = set()
         self._sequence = self._load()
 
-    def append(self, events: Iterable[Event]) -> int:
-        """Commit events in one insert; return how many were new."""
+    def append(self, events: Iterable[Event], *, rows: Sequence[pa.Table] = ()) -> int:
+        """Commit events, and events that are rows already, in one insert; return how many were new."""
         with self._write_lock:
             fresh = self._unseen(list(events))
-            if fresh:
-                with _named_errors(f"cannot write {len(fresh)} events to {self.location}"):
-                    self._client().insert_arrow("events", record_batch(fresh, self._sequence))
-                self._sequence += len(fresh)
-                self._remember(event.event_id for event in fresh if event.event_id)
-        for told in self.listeners if fresh else ():
-            told(fresh)
-        return len(fresh)
+            tables = [record_batch(fresh, self._sequence)] if fresh else []
+            new_ids = {event.event_id for event in fresh if event.event_id}
+            fresh_rows = []
+            for table in rows:
+                table, ids = self._unseen_rows(table, new_ids)
+                new_ids |= ids
+                fresh_rows.append(table)
+                tables.append(numbered(table, self._sequence + sum(each.num_rows for each in tables)))
+            added = sum(table.num_rows for table in tables)
+            if added:
+                with _named_errors(f"cannot write {added} events to {self.location}"):
+                    self._client().insert_arrow("events", pa.concat_tables(tables, promote_options="permissive"))
+                self._sequence += added
+                self._remember(new_ids)
+        self._tell(fresh, fresh_rows)
+        return added
+
+    def _tell(self, fresh: list[Event], rows: Sequence[pa.Table]) -> None:
+        """Tell the listeners of what was stored anew; rows become events only as far as somebody asks for them."""
+        if not self.listeners:
+            return
+        told = list(fresh)
+        for table in rows:
+            if self.told_kinds is not None:
+                table = table.filter(pc.is_in(table["event"], pa.array(sorted(self.told_kinds))))
+            told += events_of(table)
+        for listener in self.listeners if told else ():
+            listener(told)
+
+    def select(self, sql: str) -> pa.Table:
+        """Return the rows of a statement of ours as Arrow columns, on a client that neither reads nor writes wait for.
+
+        Only the embedded engine reads files of this machine: :attr:`embedded` says whether this one is.
+        """
+        with self._select_lock, _named_errors(f"the store at {self.location} did not answer"):
+            if self._selecting is None:
+                self._selecting = self._connect(self.database)
+            return pa.ipc.open_file(self._selecting.raw_query(sql, fmt="Arrow")).read_all()
 
     def query(
         self,
@@ -145,6 +182,8 @@ class ClickHouseStream:
         self._closed = True
         if self._writer is not None:
             self._writer.close()
+            if self._selecting is not None:
+                self._selecting.close()
             for _ in range(self._readers.qsize()):
                 self._readers.get().close()
         if self.lock is not None:
@@ -212,6 +251,21 @@ class ClickHouseStream:
             stored = {row[0] for row in self.rows(Statement(sql, {"ids": asked}))}
             fresh = [event for event in fresh if event.event_id not in stored]
         return fresh
+
+    def _unseen_rows(self, rows: pa.Table, taken: set[str]) -> tuple[pa.Table, set[str]]:
+        """Return the rows whose ids are new, and these ids. A row always has one, and no row is a decision."""
+        ids = rows["event_id"].to_pylist()
+        distinct = set(ids)
+        known = (taken, self._recent, self._older)
+        if len(distinct) == len(ids) and all(distinct.isdisjoint(others) for others in known):
+            return rows, distinct
+        new: set[str] = set()
+        mask = []
+        for name in ids:
+            mask.append(name not in new and not any(name in others for others in known))
+            new.add(name)
+        kept = rows.filter(pa.array(mask, pa.bool_()))
+        return kept, set(kept["event_id"].to_pylist())
 
     def _remember(self, ids: Iterable[str]) -> None:
         self._recent.update(ids)

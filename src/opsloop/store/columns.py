@@ -13,11 +13,12 @@ from itertools import accumulate
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from opsloop.event import FIELDS, Event, flatten
 
-__all__ = ["COLUMNS", "record_batch", "rows_of"]
+__all__ = ["COLUMNS", "add_attributes", "events_of", "numbered", "pack_attributes", "record_batch", "rows_of"]
 
 COLUMNS: Final = (*FIELDS, "sequence", "leaves")
 _TYPES: Final = {
@@ -28,8 +29,8 @@ _TYPES: Final = {
         ("duration_us", "time_to_first_token_us", "input_tokens", "output_tokens", "cost_microusd"), pa.uint64()
     ),
 }
-_ATTRIBUTES: Final = FIELDS.index("attributes")
 _ENCODE: Final = msgspec.json.Encoder().encode
+_DECODE: Final = msgspec.json.Decoder().decode
 
 
 def rows_of(events: Sequence[Event], sequence: int) -> list[tuple[Any, ...]]:
@@ -48,18 +49,50 @@ def rows_of(events: Sequence[Event], sequence: int) -> list[tuple[Any, ...]]:
 
 def record_batch(events: Sequence[Event], sequence: int) -> pa.Table:
     """Return the same rows as Arrow columns."""
-    columns: list[Any] = list(zip(*map(msgspec.structs.astuple, events), strict=True)) or [()] * len(FIELDS)
-    attributes = columns[_ATTRIBUTES]
-    columns[_ATTRIBUTES] = [_ENCODE(value) if value else b"" for value in attributes]
-    arrays = [
-        pa.array(column, pa.binary()).cast(pa.string())
-        if name == "attributes"
-        else pa.array(column, _TYPES.get(name, pa.string()))
-        for name, column in zip(FIELDS, columns, strict=True)
+    *fields, attributes = zip(*map(msgspec.structs.astuple, events), strict=True)
+    names = FIELDS[:-1]
+    arrays = {name: pa.array(column, _TYPES.get(name, pa.string())) for name, column in zip(names, fields, strict=True)}
+    return numbered(pa.table({**arrays, **pack_attributes(attributes)}), sequence)
+
+
+def numbered(rows: pa.Table, sequence: int) -> pa.Table:
+    """Return the rows in the order of :data:`COLUMNS`, numbered from ``sequence`` on."""
+    numbers = pa.array(range(sequence, sequence + rows.num_rows), pa.uint64())
+    return rows.append_column("sequence", numbers).select(COLUMNS)
+
+
+def pack_attributes(attributes: Sequence[dict[str, Any]]) -> dict[str, pa.Array]:
+    """Return the two columns that hold attributes: their JSON, and their leaves by dotted path."""
+    texts = pa.array([_ENCODE(value) if value else b"" for value in attributes], pa.binary()).cast(pa.string())
+    return {"attributes": texts, "leaves": _leaves(attributes)}
+
+
+def add_attributes(rows: pa.Table, added: Sequence[dict[str, Any]]) -> dict[str, pa.Array]:
+    """Return the two columns of attributes with some added to each row, which has none of these names yet.
+
+    The leaves are those that are there with the new ones behind: all of them in one list, then taken in row order.
+    """
+    texts = [
+        f"{text[:-1]},{_ENCODE(new)[1:].decode()}" if new else text
+        for text, new in zip(rows["attributes"].to_pylist(), added, strict=True)
     ]
-    arrays.append(pa.array(range(sequence, sequence + len(events)), pa.uint64()))
-    arrays.append(_leaves(attributes))
-    return pa.table(arrays, names=list(COLUMNS))
+    old, more = rows["leaves"].combine_chunks(), _leaves(added)
+    starts = np.asarray(old.offsets), np.asarray(more.offsets)
+    order = np.concatenate([np.repeat(np.arange(len(added)), np.diff(each)) for each in starts]).argsort(kind="stable")
+    first = int(starts[0][0])
+    keys, items = (
+        pa.concat_arrays([getattr(old, part)[first : starts[0][-1]], getattr(more, part)]).take(pa.array(order))
+        for part in ("keys", "items")
+    )
+    offsets = pa.array((starts[0] - first + starts[1]).astype(np.int32))
+    return {"attributes": pa.array(texts, pa.string()), "leaves": pa.MapArray.from_arrays(offsets, keys, items)}
+
+
+def events_of(rows: pa.Table) -> list[Event]:
+    """Return the events that rows hold."""
+    *fields, texts = (rows[name].to_pylist() for name in FIELDS)
+    attributes = [_DECODE(text) if text else {} for text in texts]
+    return [Event(**dict(zip(FIELDS, values, strict=True))) for values in zip(*fields, attributes, strict=True)]
 
 
 def _leaves(attributes: Sequence[dict[str, Any]]) -> pa.MapArray:
