@@ -238,7 +238,7 @@ _LEAVES: Final = """
 arrayMap((t, f, w, r, l) -> multiIf(
     t IS NOT NULL, t,
     w IS NOT NULL, toString(w),
-    r IS NOT NULL, if(r = trunc(r), concat(toString(toInt64(r)), '.0'), toString(r)),
+    r IS NOT NULL, if(r = trunc(r), concat(toString(toInt64(if(abs(r) <= 1e14, r, 0))), '.0'), toString(r)),
     f IS NOT NULL, if(f, 'true', 'false'),
     l IS NOT NULL, concat('["', substring(l, 5), '"]'),
     'null'), texts, flags, wholes, reals, lists)::Array(String) AS own_leaves

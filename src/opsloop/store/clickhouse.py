@@ -134,7 +134,7 @@ class ClickHouseStream:
         with self._select_lock, _named_errors(f"the store at {self.location} did not answer"):
             if self._selecting is None:
                 self._selecting = self._connect(self.database)
-            return pa.ipc.open_file(self._selecting.raw_query(sql, fmt="Arrow")).read_all()
+            return pa.ipc.open_stream(self._selecting.raw_query(sql, fmt="ArrowStream")).read_all()
 
     def query(
         self,
