@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,14 +64,25 @@ MESSAGES = st.builds(
     "{}.{}.content".format, st.sampled_from(["gen_ai.prompt", "gen_ai.completion"]), st.integers(0, 99)
 )
 names = st.sampled_from(NAMES) | st.text(max_size=6) | DOCUMENTS | MESSAGES | st.sampled_from(["input", "span_name"])
-marks = st.sampled_from([*mapping.KINDS, "CHAT", "Tool", "ai.generateText.doStream", "ai.generateText", "new", "\u212a"])
-texts = st.text(max_size=8) | marks | st.sampled_from(["", "7", "az.ai.openai", '"quoted"', "a\\b/c", "\x00\x1f\u2028\x7f"])
+marks = st.sampled_from(
+    [*mapping.KINDS, "CHAT", "Tool", "ai.generateText.doStream", "ai.generateText", "new", "\u212a"]
+)
+texts = (
+    st.text(max_size=8) | marks | st.sampled_from(["", "7", "az.ai.openai", '"quoted"', "a\\b/c", "\x00\x1f\u2028\x7f"])
+)
 numbers = st.integers(-(2**63), 2**63 - 1) | st.integers(0, 999) | st.floats() | st.floats(0, 10) | st.booleans()
 message_texts = st.sampled_from(
-    ['[{"role":"user","parts":[{"type":"text","content":"Hi"}]}]', "[]", "not JSON", '[{"role":"assistant","content":"Yo"}]']
+    [
+        '[{"role":"user","parts":[{"type":"text","content":"Hi"}]}]',
+        "[]",
+        "not JSON",
+        '[{"role":"assistant","content":"Yo"}]',
+    ]
 )
 scalars = texts | numbers | message_texts | st.none() | st.binary(max_size=4)
-values = scalars | st.lists(texts, max_size=2) | st.lists(scalars, max_size=2) | st.dictionaries(texts, scalars, max_size=2)
+values = (
+    scalars | st.lists(texts, max_size=2) | st.lists(scalars, max_size=2) | st.dictionaries(texts, scalars, max_size=2)
+)
 counts = st.sampled_from([name for names in columnar._COUNTS.values() for name in names])
 reals = st.sampled_from([name for names in columnar._REALS.values() for name in names])
 tabled = st.sampled_from([name for name in NAMES if name not in columnar._OWN])
@@ -81,13 +90,24 @@ tidy = (
     st.tuples(tabled, texts)
     | st.tuples(counts, st.integers(0, 999))
     | st.tuples(reals, st.floats(0, 1e6) | st.integers(0, 9))
-    | st.tuples(st.text(max_size=3), texts | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(-1e6, 1e6) | st.lists(texts, min_size=1, max_size=1))
+    | st.tuples(
+        st.text(max_size=3),
+        texts
+        | st.booleans()
+        | st.integers(-(2**63), 2**63 - 1)
+        | st.floats(-1e6, 1e6)
+        | st.lists(texts, min_size=1, max_size=1),
+    )
     | st.tuples(DOCUMENTS | MESSAGES | st.sampled_from(sorted(content.STRUCTURED)), scalars | message_texts)
 )
 tidy_items = st.lists(tidy, max_size=6, unique_by=lambda item: item[0])
 odd_items = st.lists(st.tuples(names, values), max_size=5)
 items = st.integers(0, 5).flatmap(lambda chance: tidy_items if chance else odd_items)
-kind_items = st.lists(unique_by=lambda item: item[0], elements=st.tuples(st.sampled_from([*mapping.KIND_NAMES, *mapping.KIND_FALLBACKS]), marks), max_size=2)
+kind_items = st.lists(
+    unique_by=lambda item: item[0],
+    elements=st.tuples(st.sampled_from([*mapping.KIND_NAMES, *mapping.KIND_FALLBACKS]), marks),
+    max_size=2,
+)
 tidy_fields = st.fixed_dictionaries(
     {},
     optional={
@@ -109,7 +129,10 @@ odd_fields = st.fixed_dictionaries(
 fields = st.integers(0, 9).flatmap(lambda chance: tidy_fields if chance else odd_fields)
 spans = st.lists(st.tuples(fields, st.builds(lambda a, b: a + b, kind_items, items)), min_size=20, max_size=60)
 resources = st.lists(
-    st.tuples(st.sampled_from(["service.name", "service.version", "deployment.environment", "host"]), st.integers(0, 9).flatmap(lambda chance: texts if chance else values)),
+    st.tuples(
+        st.sampled_from(["service.name", "service.version", "deployment.environment", "host"]),
+        st.integers(0, 9).flatmap(lambda chance: texts if chance else values),
+    ),
     max_size=3,
     unique_by=lambda item: item[0],
 )
@@ -156,5 +179,41 @@ def test_a_shape_changes_nothing(attributes):
     plain = dict(attributes)
     assert content_of(Attributes(plain)) == content_of(plain)
     record = columnar._empty_span(Attributes(plain))
-    with_plain = mapping.SpanRecord(**{name: getattr(record, name) for name in record.__struct_fields__ if name != "attributes"}, attributes=plain)
+    with_plain = mapping.SpanRecord(
+        **{name: getattr(record, name) for name in record.__struct_fields__ if name != "attributes"}, attributes=plain
+    )
     assert list(mapping.map_span(record)) == list(mapping.map_span(with_plain))
+
+
+def test_a_span_is_stored_once_whichever_way_it_comes(bulk, clickhouse):
+    """A body sent again, its spans as rows or as events, adds nothing, not even within one commit."""
+    body = request([([("service.name", "bot")], [({}, [("user.id", "u")]), ({}, [("user.id", 7)]), ({}, [])])])
+    body = body.SerializeToString()
+    batch = bulk(body)
+    assert (len(batch.events), batch.rows.num_rows) == (1, 2)
+    assert clickhouse.append(batch.events, rows=[batch.rows, batch.rows]) == 3
+    assert clickhouse.append(batch.events, rows=[batch.rows]) == 0
+    assert clickhouse.append(read_traces(body, json=False).events) == 0
+    assert by_id(clickhouse.query()) == by_id(read_traces(body, json=False).events)
+
+
+def test_rows_out_of_time_are_rejected_by_the_same_rule(bulk):
+    """Whichever way a body goes, the same spans are kept, and the others counted with the same reason."""
+    old = {"start_time_unix_nano": 5}
+    body = request([([], [({}, []), (old, []), ({}, [])])]).SerializeToString()
+    when = {"now_ns": START + 10**9, "retention_days": 30}
+    kept = accept(rows_in_time(bulk(body), **when), **when)
+    wanted = accept(read_traces(body, json=False), **when)
+    assert by_id([*kept.events, *events_of(kept.rows)]) == by_id(wanted.events)
+    assert (kept.accepted, kept.rejected, kept.reasons) == (2, 1, wanted.reasons)
+
+
+def test_listeners_are_told_of_rows_of_the_kinds_they_count(bulk, clickhouse):
+    """A listener hears of rows as of events; of kinds that nobody counts no event is made."""
+    told = []
+    clickhouse.listeners.append(told.extend)
+    clickhouse.told_kinds = frozenset({"llm"})
+    body = request([([], [({}, [("gen_ai.operation.name", "chat")]), ({}, [("gen_ai.operation.name", "tool")])])])
+    batch = bulk(body.SerializeToString())
+    clickhouse.append(batch.events, rows=[batch.rows])
+    assert told == read_traces(body.SerializeToString(), json=False).events[:1]

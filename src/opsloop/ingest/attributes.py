@@ -59,9 +59,9 @@ def present(attributes: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str,
 
 
 def matching(attributes: Mapping[str, Any], pattern: re.Pattern[str]) -> Iterable[tuple[str, re.Match[str]]]:
-    """Return every name that ``pattern`` matches whole, with the match, in the attributes' order.
+    r"""Return every name that ``pattern`` matches whole, with the match, in the attributes' order.
 
-    >>> [(name, match[1]) for name, match in matching({"doc.3": 1, "x": 2}, re.compile(r"doc\\.(\\d)"))]
+    >>> [(name, match[1]) for name, match in matching({"doc.3": 1, "x": 2}, re.compile(r"doc\.(\d)"))]
     [('doc.3', '3')]
     """
     if not isinstance(attributes, Attributes):

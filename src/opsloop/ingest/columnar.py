@@ -2,9 +2,9 @@
 
 Objects
     :func:`statement` returns a SELECT over the raw protobuf body with one row per span: the columns of its event, and
-    two marks. ``plain`` says that the row is exactly what :func:`opsloop.ingest.mapping.map_span` makes of the span;
-    any other span is read and mapped in Python. ``rich`` says that its content is more than one text, so that
-    :func:`opsloop.ingest.content.content_of` has to find it in the attributes.
+    two more. ``plain`` says that the row is exactly what :func:`opsloop.ingest.mapping.map_span` makes of the span; any
+    other span is read and mapped in Python. ``for_content`` holds, where the content is more than one text, the
+    attributes that :func:`opsloop.ingest.content.content_of` has to find it in.
 Rule
     The SELECT claims only what it can say exactly: texts where texts are expected, whole numbers where counts are,
     plain decimal fractions, lists of one short text; no name twice, no span events, and no name that the Python
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any, Final
@@ -213,9 +213,7 @@ def _spans(source: str) -> str:
     groups = f"SELECT arrayJoin(resource_spans) AS g, g.resource.attributes AS own FROM {source}"
     scopes = f"SELECT {', '.join(texts)}, {unclear} AS unclear, arrayJoin(g.scope_spans) AS scope FROM ({groups})"
     spans = f"SELECT {origin}, unclear, arrayJoin(scope.spans) AS span FROM ({scopes})"
-    fields = ", ".join(
-        f"span.{name} AS {name}" for name in ("name", "kind", "start_ns", "end_ns", "events", "status")
-    )
+    fields = ", ".join(f"span.{name} AS {name}" for name in ("name", "kind", "start_ns", "end_ns", "events", "status"))
     values = ", ".join(
         f"span.attributes.value.{name} AS {name}s"
         for name in ("text", "flag", "whole", "real", "list", "tree", "binary")

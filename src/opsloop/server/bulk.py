@@ -1,7 +1,7 @@
 """The way of a large body of spans: validated here, mapped by the engine, and only what it leaves over in Python.
 
 The protobuf decoder checks the body before anything else, so a bad one gets its 400 as ever. Then one SELECT
-(:mod:`opsloop.ingest.columnar`) makes rows of its spans. Rows marked ``rich`` get their content from the definition,
+(:mod:`opsloop.ingest.columnar`) makes rows of its spans. Content that is more than one text is found by the definition,
 spans that are not ``plain`` are mapped by it as a whole, and both end in the same insert.
 """
 
@@ -54,7 +54,7 @@ def read_many_traces(body: bytes, select: Callable[[str], pa.Table] | None) -> B
 
 
 def rows_in_time(batch: Batch, *, now_ns: int, retention_days: int) -> Batch:
-    """Return the batch with only such rows as have an acceptable time; others become events, for ``accept`` to judge."""
+    """Return the batch with such rows as have an acceptable time; others become events, for ``accept`` to judge."""
     if batch.rows is None:
         return batch
     oldest_ns, newest_ns = accepted_range(now_ns=now_ns, retention_days=retention_days)

@@ -39,12 +39,18 @@ class Intake:
 
     async def traces(self, request: Request) -> Response:
         """``POST /v1/traces``."""
-        return await self._otlp(request, self._read_traces, ExportTraceServiceResponse, "rejected_spans", "rejectedSpans")
+        return await self._otlp(
+            request, self._read_traces, ExportTraceServiceResponse, "rejected_spans", "rejectedSpans"
+        )
 
     def _read_traces(self, body: bytes, *, json: bool) -> Batch:
         """Read spans: those of a protobuf body with the embedded engine's help, if there are many."""
         database = self._runtime.database
-        return read_traces(body, json=True) if json else read_many_traces(body, database.select if database.embedded else None)
+        return (
+            read_traces(body, json=True)
+            if json
+            else read_many_traces(body, database.select if database.embedded else None)
+        )
 
     async def logs(self, request: Request) -> Response:
         """``POST /v1/logs``."""

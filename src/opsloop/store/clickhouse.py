@@ -100,12 +100,12 @@ class ClickHouseStream:
             tables = [record_batch(fresh, self._sequence)] if fresh else []
             new_ids = {event.event_id for event in fresh if event.event_id}
             fresh_rows = []
-            for table in rows:
-                table, ids = self._unseen_rows(table, new_ids)
+            for each in rows:
+                new, ids = self._unseen_rows(each, new_ids)
                 new_ids |= ids
-                fresh_rows.append(table)
-                tables.append(numbered(table, self._sequence + sum(each.num_rows for each in tables)))
-            added = sum(table.num_rows for table in tables)
+                fresh_rows.append(new)
+                tables.append(numbered(new, self._sequence + sum(table.num_rows for table in tables)))
+            added: int = sum(table.num_rows for table in tables)
             if added:
                 with _named_errors(f"cannot write {added} events to {self.location}"):
                     self._client().insert_arrow("events", pa.concat_tables(tables, promote_options="permissive"))
@@ -119,10 +119,10 @@ class ClickHouseStream:
         if not self.listeners:
             return
         told = list(fresh)
-        for table in rows:
-            if self.told_kinds is not None:
-                table = table.filter(pc.is_in(table["event"], pa.array(sorted(self.told_kinds))))
-            told += events_of(table)
+        for new in rows:
+            kinds = self.told_kinds
+            cared_for = new if kinds is None else new.filter(pc.is_in(new["event"], pa.array(sorted(kinds))))
+            told += events_of(cared_for)
         for listener in self.listeners if told else ():
             listener(told)
 
