@@ -29,7 +29,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -276,7 +276,12 @@ def server(command: list[str], url: str, **environment: str) -> Iterator[tuple[i
         yield process.pid, time.perf_counter() - began
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            print(f"# {command[0]} had to be killed")
+        with suppress(ProcessLookupError):  # children may outlive it
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def spans_per_second(send: Callable[[bytes], None], found: Callable[[int], bool], bodies: list[bytes], spans: int):
@@ -285,6 +290,8 @@ def spans_per_second(send: Callable[[bytes], None], found: Callable[[int], bool]
     for each in bodies:
         send(each)
     while not found(len(bodies) * spans):
+        if time.perf_counter() - began > 60:
+            raise RuntimeError("the spans were not found within a minute")
         time.sleep(0.05)
     return len(bodies) * spans / (time.perf_counter() - began)
 
@@ -340,7 +347,10 @@ def mlflow(folder: str, spans: int, bodies: list[bytes], peers: Path) -> dict[st
     last = made.resource_spans[0].scope_spans[0].spans[-1].trace_id.hex()
 
     def found(_):
-        return last.encode() in call(f"{url}/api/3.0/mlflow/traces/get?trace_id=tr-{last}")
+        try:
+            return last.encode() in call(f"{url}/api/3.0/mlflow/traces/get?trace_id=tr-{last}")
+        except urllib.error.HTTPError:  # not yet
+            return False
 
     with server([str(peers / "bin/mlflow"), "server", *places], f"{url}/health"):
         return {"rate": spans_per_second(lambda each: call(f"{url}/v1/traces", each, headers), found, bodies, spans)}
