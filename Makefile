@@ -37,7 +37,7 @@ $(VENV)/.server: $(VENV)/bin/python pyproject.toml hatch_build.py $(UI_SOURCES)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.server
-	@$(PIP) install --editable '.[server]' --group test --group check
+	@$(PIP) install --editable '.[server]' --group test --group senders --group check
 	@touch $@
 
 clean:

@@ -17,7 +17,7 @@ from opsloop import settings
 from opsloop.cli.commands import app
 
 FOLDER = Path(__file__).parent
-SECTIONS = ("log", "server", "objective", "slo", "eval", "limit", "alert", "receiver", "guards")
+SECTIONS = ("log", "server", "gauge", "objective", "slo", "eval", "limit", "alert", "receiver", "guards")
 WIDTH = 100
 
 

@@ -18,11 +18,11 @@ def test_a_file_overrides_defaults_and_the_environment_overrides_the_file(tmp_pa
     """A table changes what it names; a list replaces the default list."""
     file = tmp_path / "opsloop.toml"
     file.write_text(
-        '[server]\nport = 5000\nretention_days = 7\n[[slo]]\nid = "up"\ntarget = 0.99\n[[limit]]\nid = "slots"\n'
+        '[server]\nport = 5000\nretention_days = 45\n[[slo]]\nid = "up"\ntarget = 0.99\n[[limit]]\nid = "slots"\n'
         'lever = "concurrency"\namount = 4\nscope = []\n'
     )
     settings = load_settings(file, environ={"OPSLOOP_PORT": "6000", "OPSLOOP_SERVICE": "bot"})
-    assert (settings.server.port, settings.server.retention_days, settings.log.service) == (6000, 7, "bot")
+    assert (settings.server.port, settings.server.retention_days, settings.log.service) == (6000, 45, "bot")
     assert [slo.id for slo in settings.slo] == ["up"]
     assert [limit.id for limit in settings.limit] == ["slots"]
 

@@ -165,7 +165,7 @@ def decode_event(line: bytes | str) -> Event:
     """
     try:
         record = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as cause:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as cause:
         raise EventError(f"not a JSON object: {cause}", fix="send one JSON object per line") from cause
     return event_from_mapping(record)
 

@@ -7,11 +7,13 @@ both. A wrong value is refused with its place, and nothing runs until it is mend
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -23,6 +25,7 @@ __all__ = [
     "AlertSettings",
     "CeilingSettings",
     "EvalSettings",
+    "GaugeSettings",
     "GuardSettings",
     "JudgeSettings",
     "LimitSettings",
@@ -41,6 +44,12 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 PositiveInt = Annotated[int, msgspec.Meta(gt=0, le=2**53)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
+
+
+CALENDAR_DAYS: Final[Mapping[str, float]] = {"week": 7.0, "month": 30.0, "quarter": 90.0}
+"""What a calendar period is taken as where a fixed length is needed."""
+LONGEST_DAYS: Final[Mapping[str, float]] = {"week": 8.0, "month": 32.0, "quarter": 93.0}
+"""How many days of events one can need: the longest, and the hour of a clock change."""
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -69,8 +78,12 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """The address to listen on; anything but loopback needs tokens."""
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 4318
     """The port; 4318 is where OpenTelemetry exporters send by default."""
+    grpc_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
+    """A second port, for OTLP over gRPC (4317 by custom); none unless set. Needs ``opsloop[grpc]``."""
     store: str = ".opsloop"
     """A folder for the embedded store, ``:memory:``, or ``clickhouse://user:password@host:8123/database``."""
+    limits: str = ""
+    """Where limits are counted: in memory, or at ``redis://host:6379/0`` together with all other replicas."""
     retention_days: PositiveInt = 90
     """Events older than this are dropped, a day at a time."""
     max_body_bytes: PositiveInt = 64 * 1024 * 1024
@@ -83,6 +96,17 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Above this many waiting rows ingest answers 503 with Retry-After."""
     evaluate_seconds: Positive = 15.0
     """How often signals, quality, alerts and incidents are worked out anew."""
+
+
+class GaugeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[gauge]]``: how much an ingested gauge can hold, so that it counts for saturation."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+    """The gauge's name as it is sent, such as ``vllm:num_requests_running``."""
+    limit: Positive
+    """What is full: the level is the gauge's value over this."""
+    queue: str = ""
+    """Gauges that count who waits for it, the first that is there; nobody waiting, it is not short however full."""
 
 
 class ObjectiveSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -102,6 +126,12 @@ class ObjectiveSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Fewer events than this are INSUFFICIENT, never OK and never BREACH."""
     severe_factor: Annotated[float, msgspec.Meta(gt=1)] | None = None
     """At this many times the threshold the signal may page alone."""
+    clear: float | None = None
+    """Once in breach, it is over when the value is at this or better; at the threshold unless set."""
+    clear_for_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Once in breach, it is over when it was clear for this long without a pause."""
+    absent_seconds: Positive | None = None
+    """When nothing was measured for this long, the signal ``absent-ID`` is in breach; never unless set."""
     labels: dict[str, str] = {}
     """Only events with these field values count."""
 
@@ -115,8 +145,28 @@ class SloSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The promised share of good events."""
     threshold_us: PositiveInt | None = None
     """For latency and time_to_first_token: the limit a good request stays under."""
+    threshold: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
+    """For quality and goodput: a score under this is bad; an answer without a score never counts."""
+    scorer: str = ""
+    """For quality and goodput: the scorer whose scores count, such as ``groundedness``; all of them unless set."""
     period_days: Positive = 30.0
+    """The length of a rolling period."""
+    calendar: Literal["week", "month", "quarter"] | None = None
+    """The budget is of the calendar's week, month or quarter, in place of a rolling period."""
+    time_zone: str = "UTC"
+    """Where the calendar's days begin."""
+    absent_seconds: Positive | None = None
+    """When no event counted for this long, the signal ``absent-ID`` is in breach; never unless set."""
     labels: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        """Give a calendar period its usual length, which burn windows are scaled from: 7, 30 or 90 days."""
+        if self.calendar is None:
+            return
+        usual = CALENDAR_DAYS[self.calendar]
+        if self.period_days not in {usual, 30.0}:
+            raise ValueError(f"slo {self.id!r} has both a calendar and period_days: leave period_days out")
+        msgspec.structs.force_setattr(self, "period_days", usual)
 
 
 class JudgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -305,6 +355,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     log: LogSettings = LogSettings()
     server: ServerSettings = ServerSettings()
+    gauge: tuple[GaugeSettings, ...] = ()
     objective: tuple[ObjectiveSettings, ...] = DEFAULT_OBJECTIVES
     slo: tuple[SloSettings, ...] = DEFAULT_SLOS
     eval: EvalSettings = EvalSettings()
@@ -323,7 +374,9 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "OPSLOOP_EXPORT_SPOOL": "log.export_spool",
     "OPSLOOP_HOST": "server.host",
     "OPSLOOP_PORT": "server.port",
+    "OPSLOOP_GRPC_PORT": "server.grpc_port",
     "OPSLOOP_STORE": "server.store",
+    "OPSLOOP_LIMITS": "server.limits",
 }
 """Each variable and the setting that it overrides. ``OPSLOOP_CONFIG`` names the file, ``OPSLOOP_URL`` a server."""
 
@@ -390,12 +443,52 @@ def _check(settings: Settings, file: Path) -> None:
         if objective.group not in GROUPS:
             message = f"{file}: objective {objective.id!r} has the unknown group {objective.group!r}"
             raise ConfigError(message, fix=f"use one of {', '.join(GROUPS)}")
+        _check_objective(objective, settings, file)
     for slo in settings.slo:
-        if slo.sli in {"latency", "time_to_first_token"} and slo.threshold_us is None:
-            raise ConfigError(f"{file}: slo {slo.id!r} of kind {slo.sli} needs threshold_us", fix="add threshold_us")
+        _check_slo(slo, settings, file)
     receivers = {receiver.id for receiver in settings.receiver}
     for alert in settings.alert:
         for name in alert.notify:
             if name not in receivers:
                 message = f"{file}: alert {alert.id!r} notifies {name!r}, which is no receiver"
                 raise ConfigError(message, fix=f"use one of {', '.join(sorted(receivers)) or 'none defined'}")
+
+
+def _check_objective(objective: ObjectiveSettings, settings: Settings, file: Path) -> None:
+    where = f"{file}: objective {objective.id!r}"
+    above = objective.direction == "above"
+    for name in ("threshold", "clear"):
+        value = getattr(objective, name)
+        if value is not None and not math.isfinite(value):
+            raise ConfigError(f"{where}: {name} is {value}, no number to compare with", fix="write a finite number")
+    if objective.clear is not None and (
+        objective.clear > objective.threshold if above else objective.clear < objective.threshold
+    ):
+        side = "above" if above else "below"
+        raise ConfigError(
+            f"{where}: clear = {objective.clear:g} is {side} the threshold {objective.threshold:g}, inside the breach",
+            fix=f"let clear be at {'most' if above else 'least'} the threshold",
+        )
+    _check_kept(where, "window_seconds", objective.window_seconds / 86_400, settings)
+
+
+def _check_slo(slo: SloSettings, settings: Settings, file: Path) -> None:
+    where = f"{file}: slo {slo.id!r}"
+    if slo.sli in {"latency", "time_to_first_token"} and slo.threshold_us is None:
+        raise ConfigError(f"{where} of kind {slo.sli} needs threshold_us", fix="add threshold_us")
+    try:
+        ZoneInfo(slo.time_zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as cause:
+        raise ConfigError(f"{where}: {slo.time_zone!r} is no time zone", fix="write one like Europe/Berlin") from cause
+    days = slo.period_days if slo.calendar is None else LONGEST_DAYS[slo.calendar]
+    _check_kept(where, "the period", days, settings)
+
+
+def _check_kept(where: str, name: str, days: float, settings: Settings) -> None:
+    """Refuse a window that reaches back beyond the events that are kept: its counts would be too small, in silence."""
+    kept = settings.server.retention_days
+    if days > kept:
+        raise ConfigError(
+            f"{where}: {name} needs {days:g} days of events, but only {kept} are kept",
+            fix="shorten it, or raise retention_days of [server]",
+        )

@@ -72,6 +72,10 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One sentence with the numbers, from which a person can recompute the verdict."""
     severe: bool = False
     """Bad enough to page alone."""
+    held: bool = False
+    """It was in breach and has not been seen to clear: until then its clear threshold judges it."""
+    clear_since_ns: int | None = None
+    """Since when a held one has been clear without a pause; it stays in breach until that was long enough."""
     labels: dict[str, str] = {}
     """What the reading is about: service, tenant, route, model. Empty for everything."""
 

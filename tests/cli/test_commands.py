@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import signal
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -68,6 +72,55 @@ def test_the_dashboard_shows_signals_burn_and_verdicts(filled):
     assert verdicts["retrieval"] == "BREACH"
     text, _ = opsloop("dashboard", "--explain", "retrieval", cwd=filled)
     assert "retrieval" in text
+
+
+@pytest.mark.parametrize("interrupted", [False, True], ids=["three screens", "Ctrl-C"])
+def test_watching_refreshes_one_screen_on_a_terminal(filled, interrupted):
+    """On a terminal the screen is redrawn in place and given back at the end, by itself or at Ctrl-C, with code 0."""
+    pty = pytest.importorskip("pty")
+    main, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 140, 0, 0))
+    command = [sys.executable, "-m", "opsloop.cli", "dashboard", "--watch", "--every", "0.1", "--from", "2h"]
+    command += [] if interrupted else ["--times", "3"]
+    environ = {**os.environ, "TERM": "xterm-256color"}
+    with subprocess.Popen(
+        command, cwd=filled, env=environ, stdin=side, stdout=side, stderr=side, start_new_session=True
+    ) as process:
+        os.close(side)
+        seen = b""
+        while data := _read(main):
+            seen += data
+            if interrupted and seen.count(b"requests/s") >= 3:
+                process.send_signal(signal.SIGINT)
+                interrupted = False
+        os.close(main)
+    assert process.returncode == 0, seen[-2000:]
+    assert b"Traceback" not in seen
+    assert seen.count(b"\x1b[?1049h") == seen.count(b"\x1b[?1049l") == 1
+    screens = seen.split(b"requests/s")[1:]
+    assert len(screens) >= 3
+    for part in ("latency", "availability", "14.4×", "BREACH"):
+        assert part.encode() in screens[0]
+
+
+def _read(terminal):
+    """Read from a terminal, nothing once its other side is closed."""
+    try:
+        return os.read(terminal, 65_536)
+    except OSError:
+        return b""
+
+
+def test_a_panel_is_written_as_svg_and_as_png(filled, tmp_path):
+    """``--svg`` and ``--png`` are one picture in two forms; a place that cannot be written is named."""
+    pytest.importorskip("resvg_py")
+    svg, png = tmp_path / "errors.svg", tmp_path / "errors.png"
+    asked = ("dashboard", "--panel", "errors", "--svg", svg, "--png")
+    opsloop(*asked, png, cwd=filled)
+    assert svg.read_text().startswith("<svg")
+    assert (png.read_bytes()[:4], png.read_bytes()[16:24]) == (b"\x89PNG", (1440).to_bytes(4) + (480).to_bytes(4))
+    _, said = opsloop(*asked, tmp_path, cwd=filled, code=2)
+    assert "check --png" in said
 
 
 @pytest.mark.parametrize(

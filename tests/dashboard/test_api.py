@@ -105,6 +105,8 @@ def test_signals_of_the_last_hour(ask, clickhouse, clock):
         "threshold": 1_500_000.0,
         "direction": "above",
         "unit": "us",
+        "clear": None,
+        "clear_for_seconds": 0.0,
     }
 
 

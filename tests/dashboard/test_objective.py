@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from opsloop.clock import NANOSECONDS
 from opsloop.dashboard import MEASURES, Measured, judge, measure
 from opsloop.errors import ConfigError
+from opsloop.event import KINDS
 from opsloop.settings import DEFAULT_OBJECTIVES, ObjectiveSettings
 from opsloop.verdict import Verdict
 
@@ -70,6 +71,12 @@ def test_an_unknown_measure_names_the_near_ones():
         measure("latency_p95")
     with pytest.raises(ConfigError, match=r"use one of cost_microusd_per_request, .*upstream_429_ratio"):
         measure("zzz")
+
+
+def test_every_measure_names_the_events_that_it_counts():
+    """What was last known of it is looked for at these kinds of event, so none may be without."""
+    assert {name: what.kinds for name, what in MEASURES.items() if not set(what.kinds) <= set(KINDS)} == {}
+    assert all(what.kinds for what in MEASURES.values())
 
 
 def test_the_default_objectives_can_be_measured():

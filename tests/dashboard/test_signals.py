@@ -28,10 +28,10 @@ def event(kind, **fields):
     return Event(ts_ns=END_NS, event=kind, **fields)
 
 
-def gauge(name, value, limit, *, ago_ns=0, **fields):
-    """Build a gauge."""
-    attributes = {"name": name, "value": value, "limit": limit}
-    return Event(ts_ns=END_NS - ago_ns, event="gauge", attributes=attributes, **fields)
+def gauge(name, value, limit, *, ago_ns=0, **more):
+    """Build a gauge with further attributes."""
+    attributes = {"name": name, "value": value, "limit": limit, **more}
+    return Event(ts_ns=END_NS - ago_ns, event="gauge", attributes=attributes)
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=2))
@@ -141,6 +141,40 @@ def test_the_fullest_resource_is_named():
     ).saturation
     assert (found.resource, found.ratio, found.n) == ("slots", 0.75, 5)
     assert found.by_resource == {"limit rpm": 0.6, "limit tpd": 0.2, "queue": 0.2, "slots": 0.75}
+
+
+CACHE = {"queue": "by_reason waiting"}
+
+
+@pytest.mark.parametrize(
+    ("cache", "waiting", "expected"),
+    [
+        (0.97, {}, None),
+        (0.97, {"waiting": 0}, 0.0),
+        (0.97, {"waiting": 3}, 0.97),
+        (0.97, {"waiting": 3, "by_reason": 0}, 0.0),
+        (0.97, {"waiting": 0, "by_reason": 1}, 0.97),
+        (0.9, {"waiting": 3}, 0.0),
+        (0.97, {"other": 3}, None),
+    ],
+)
+def test_a_full_cache_is_short_only_while_somebody_waits(cache, waiting, expected):
+    """Two facts are needed: above 0.9, and the first of its queues that is known above 0. No queue known: no level."""
+    events = [gauge("cache", cache, 1.0, **CACHE), *(gauge(name, value, None) for name, value in waiting.items())]
+    assert signals(window(*events)).saturation.by_resource == ({} if expected is None else {"cache": expected})
+
+
+def test_each_series_has_its_own_queue():
+    """Of two servers only the one with requests waiting is short, and a queue that emptied counts no more."""
+    events = [
+        gauge("cache", 0.95, 1.0, **CACHE, series="a"),
+        gauge("cache", 0.92, 1.0, **CACHE, series="b"),
+        gauge("waiting", 9, None, ago_ns=5, series="a"),
+        gauge("waiting", 0, None, series="a"),
+        gauge("waiting", 1, None, series="b"),
+    ]
+    found = signals(window(*events)).saturation
+    assert (found.ratio, found.n) == (0.92, 2)
 
 
 def test_an_answer_that_stood_for_ten_counts_for_ten():

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from opsloop.clock import NANOSECONDS
 from opsloop.dashboard import Count, Window, count_slo, signals
 from opsloop.dashboard.evaluation import budget_series, grid, read_signals, read_slos
-from opsloop.dashboard.slo import judge_slo
+from opsloop.dashboard.period import period_of
+from opsloop.dashboard.slo import judge_slo, period_seconds
 from opsloop.event import Event
 from opsloop.filter import Statement
 from opsloop.settings import SloSettings
-from tests.dashboard.traffic import END_NS, MINUTE_NS, streams
+from tests.dashboard.traffic import END_NS, MINUTE_NS, caches, levels, streams
 
 twins = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 slots = st.none() | st.integers(1, 32)
@@ -28,7 +29,10 @@ SLOS = (
     SloSettings(id="first", sli="time_to_first_token", target=0.9, threshold_us=500_000, labels={"tenant": "acme"}),
     SloSettings(id="good", sli="quality", target=0.8, period_days=7),
     SloSettings(id="useful", sli="goodput", target=0.9, threshold_us=1_500_000, period_days=7),
-    SloSettings(id="usable", sli="goodput", target=0.99),
+    SloSettings(id="usable", sli="goodput", target=0.99, threshold=0.8, scorer="grounded"),
+    SloSettings(id="grounded", sli="quality", target=0.8, threshold=0.75, scorer="grounded", calendar="month"),
+    SloSettings(id="week", target=0.99, calendar="week", time_zone="Pacific/Auckland"),
+    SloSettings(id="quarter", sli="goodput", target=0.9, calendar="quarter", time_zone="America/New_York"),
 )
 
 
@@ -73,7 +77,7 @@ def test_each_step_of_a_series_is_a_window_of_its_own(clickhouse, events, slots,
 def test_budgets_in_sql_are_the_budgets_in_python(clickhouse, events):
     """One statement counts bad and total events of every kind of objective in all its windows."""
     only(clickhouse, events)
-    expected = [judge_slo(slo, count_slo(slo, events, end_ns=END_NS)) for slo in SLOS]
+    expected = [judge_slo(slo, count_slo(slo, events, end_ns=END_NS), end_ns=END_NS) for slo in SLOS]
     assert read_slos(clickhouse, SLOS, end_ns=END_NS) == expected
 
 
@@ -85,7 +89,7 @@ def test_the_spent_budget_ends_on_the_count_of_the_period(clickhouse, events):
     found = budget_series(clickhouse, SLOS, end_ns=END_NS)
     for slo in SLOS:
         ends, sums = found[slo.id]
-        whole = slo.period_days * 86_400
+        whole = period_seconds(period_of(slo, now_ns=END_NS), end_ns=END_NS)
         assert (len(ends), ends[-1]) == (120, END_NS)
         assert sums[-1] == count_slo(slo, events, end_ns=END_NS)[whole]
         assert sums == sorted(sums, key=lambda each: (each.total, each.bad))
@@ -125,3 +129,25 @@ def test_the_latest_gauge_counts_and_of_one_instant_the_last_that_arrived(clickh
     (found,) = read_signals(clickhouse, start_ns=END_NS - MINUTE_NS, end_ns=END_NS)
     assert (found.saturation.ratio, found.saturation.n) == (0.4, 4)
     same(found, signals(Window.of(events, start_ns=END_NS - MINUTE_NS, end_ns=END_NS)))
+
+
+@twins
+@given(events=st.lists(caches | levels, min_size=2, max_size=12))
+def test_a_full_cache_and_its_queue_in_sql_are_those_in_python(clickhouse, events):
+    """The two conditions of a gauge with a queue hold alike, for each series, whatever came last."""
+    only(clickhouse, events)
+    start_ns = END_NS - 15 * MINUTE_NS
+    (found,) = read_signals(clickhouse, start_ns=start_ns, end_ns=END_NS)
+    assert found.saturation == signals(Window.of(events, start_ns=start_ns, end_ns=END_NS)).saturation
+
+
+def test_a_full_cache_counts_in_sql_while_requests_wait(clickhouse):
+    """The level is 0 before somebody waits, the cache's own while they do; each step of a series has its own answer."""
+    cache = {"name": "cache", "value": 0.95, "limit": 1.0, "queue": "by_reason waiting"}
+    for back, waiting in ((90, 0), (30, 2)):
+        ts_ns = END_NS - back * NANOSECONDS
+        queue = {"name": "waiting", "value": waiting}
+        clickhouse.append([Event(ts_ns=ts_ns, event="gauge", attributes=each) for each in (cache, queue)])
+    start_ns = END_NS - 2 * MINUTE_NS
+    found = read_signals(clickhouse, start_ns=start_ns, end_ns=END_NS, step_ns=MINUTE_NS)
+    assert [each.saturation.by_resource for each in found] == [{"cache": 0.0}, {"cache": 0.95}]

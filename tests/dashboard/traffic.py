@@ -10,8 +10,12 @@ from opsloop.event import Event
 END_NS = 1_767_603_600 * NANOSECONDS
 MINUTE_NS = 60 * NANOSECONDS
 
+BOUNDARIES_NS = (1_767_524_400 * NANOSECONDS, 1_767_225_600 * NANOSECONDS, 1_767_243_600 * NANOSECONDS)
+"""Midnight of that week's Monday in Auckland, of 2026 in UTC, of 2026 in New York."""
+
 moments = st.integers(-14, 1).map(lambda back: END_NS + back * MINUTE_NS // 2) | st.sampled_from(
     [END_NS, END_NS - 5 * MINUTE_NS, END_NS - 60 * MINUTE_NS, END_NS - 60 * MINUTE_NS + 1, END_NS - 9999 * MINUTE_NS]
+    + [boundary + off for boundary in BOUNDARIES_NS for off in (-1, 0)]
 )
 names = st.sampled_from(["", "req-A", "req-B", "req-C"])
 tenants = st.sampled_from(["", "acme", "globex"])
@@ -69,6 +73,7 @@ scores = st.builds(
     tenant=tenants,
     attributes=fields(
         status=st.sampled_from(["scored", "scored", "unscored"]),
+        scorer=st.sampled_from(["grounded", "refusal"]),
         score=amounts,
         probability=st.floats(0.01, 1) | amounts,
     ),
@@ -79,7 +84,25 @@ levels = st.builds(
     event=st.just("gauge"),
     tenant=tenants,
     model=st.sampled_from(["", "small"]),
-    attributes=fields(name=st.sampled_from(["queue", "größe"]), value=amounts, limit=amounts),
+    attributes=fields(
+        name=st.sampled_from(["queue", "größe"]),
+        value=amounts,
+        limit=amounts,
+        series=st.sampled_from(["a", "b"]),
+        queue=st.sampled_from(["queue", "lost queue", "größe", " ", "", "queue größe", ["queue"], 7]),
+    ),
+)
+caches = st.builds(
+    Event,
+    ts_ns=moments,
+    event=st.just("gauge"),
+    attributes=st.sampled_from(
+        [
+            {"name": "cache", "value": 0.95, "limit": 1.0, "queue": "by_reason waiting"},
+            {"name": "cache", "value": 0.9, "limit": 1, "queue": "by_reason waiting"},
+            *({"name": name, "value": value} for name in ("by_reason", "waiting") for value in (0, 3)),
+        ]
+    ),
 )
 decisions = st.builds(
     Event,
@@ -92,4 +115,4 @@ decisions = st.builds(
     | st.just({"limits.used_ratio": 0.5, "limits..used_ratio": 0.6}),
 )
 breaches = st.builds(Event, ts_ns=moments, event=st.just("breach"))
-streams = st.lists(requests | steps | scores | levels | decisions | breaches | requests | scores, max_size=40)
+streams = st.lists(requests | steps | scores | levels | caches | decisions | breaches | requests | scores, max_size=40)

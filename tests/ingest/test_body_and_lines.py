@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import gzip
+import sys
+import tracemalloc
 import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsloop.errors import PayloadError
-from opsloop.event import Event, encode_event
+from opsloop.errors import EventError, PayloadError
+from opsloop.event import Event, decode_event, encode_event
 from opsloop.ingest import Batch, accept, decompress, read_json_lines
 from opsloop.ingest.body import TooLargeError
 from tests.strategies import events
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+SKIPPED = b"\x50\x2a\x4d\x18\x04\x00\x00\x00skip"
+"""A zstd frame that decoders pass over."""
 NOW = 1_767_600_000_000_000_000
 
 
 @given(body=st.binary(max_size=2000))
 def test_encodings_are_undone(body):
-    """Gzip (also in several members), deflate and none give the body back."""
+    """Gzip and zstd (also in several parts, some to be skipped), deflate and none give the body back."""
     assert decompress(gzip.compress(body), "gzip", max_bytes=10_000) == body
     assert decompress(gzip.compress(body) + gzip.compress(b"tail"), "GZIP", max_bytes=10_000) == body + b"tail"
     assert decompress(zlib.compress(body), "deflate", max_bytes=10_000) == body
+    assert decompress(zstd.compress(body), "zstd", max_bytes=10_000) == body
+    assert (
+        decompress(zstd.compress(body) + SKIPPED + zstd.compress(b"tail"), "zstd", max_bytes=10_000) == body + b"tail"
+    )
     assert decompress(body, "", max_bytes=10_000) == body
 
 
@@ -32,22 +45,44 @@ def test_encodings_are_undone(body):
     [
         (b"not gzip", "gzip", "the body is not gzip"),
         (gzip.compress(b"x" * 100)[:-9], "gzip", "the gzip body ends early"),
-        (b"x", "br", "unknown Content-Encoding 'br'; send gzip, deflate or no encoding"),
+        (b"not zstd", "zstd", "the body is not zstd"),
+        (zstd.compress(b"x" * 100)[:-3], "zstd", "the zstd body ends early"),
+        (zstd.compress(b"x" * 100) + b"more", "zstd", "the body is not zstd"),
+        (SKIPPED * 101, "zstd", "the zstd body has more than 100 parts; compress it in one piece"),
+        (gzip.compress(b"") * 101, "gzip", "the gzip body has more than 100 parts; compress it in one piece"),
+        (b"x", "br", "unknown Content-Encoding 'br'; send gzip, deflate, zstd or none"),
     ],
 )
 def test_a_wrong_encoding_is_said(body, encoding, message):
     """What is not what it says, ends early or has an unknown name is refused with a sentence."""
     with pytest.raises(PayloadError) as caught:
-        decompress(body, encoding, max_bytes=1000)
+        decompress(body, encoding, max_bytes=3000)
     assert str(caught.value).startswith(message)
 
 
-@pytest.mark.parametrize("encoding", ["gzip", ""])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd", ""])
 def test_the_limit_holds_before_and_after(encoding):
-    """A bomb is not unfolded past the limit, and a plain body over it is refused."""
+    """A bomb is not unfolded past the limit, in one part or in many, and a plain body over it is refused."""
     body = b"0" * 1_000_000
-    with pytest.raises(TooLargeError, match="over 1000 bytes"):
-        decompress(gzip.compress(body) if encoding else body, encoding, max_bytes=1000)
+    packed = {"gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstd.compress, "": bytes}[encoding](body)
+    tracemalloc.start()
+    with pytest.raises(TooLargeError, match="over 2000 bytes"):
+        decompress(packed, encoding, max_bytes=2000)
+    assert tracemalloc.get_traced_memory()[1] < 100_000
+    tracemalloc.stop()
+    if encoding in {"gzip", "zstd"}:
+        many = (gzip.compress if encoding == "gzip" else zstd.compress)(b"0" * 30) * 90
+        with pytest.raises(TooLargeError, match="over 2600 bytes"):
+            decompress(many, encoding, max_bytes=2600)
+        assert len(many) < 2600
+
+
+def test_a_zstd_frame_may_not_ask_for_more_memory_than_a_window():
+    """A frame that wants a window of 128 MiB is refused before any is given, as RFC 9659 has it."""
+    packer = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 27})
+    body = packer.compress(b"0" * 1000) + packer.flush()
+    with pytest.raises(PayloadError, match="requires too much memory"):
+        decompress(body, "zstd", max_bytes=10_000)
 
 
 @given(batch=st.lists(events, max_size=5))
@@ -83,6 +118,15 @@ def test_no_line_raises_anything_else(body):
         read_json_lines(body)
     except PayloadError:
         return
+
+
+def test_a_line_that_nests_without_end_is_named_and_the_rest_kept():
+    """JSON deeper than the parser goes is one bad line, no fault that would make a sender try for ever."""
+    batch = read_json_lines(b'{"ts_ns": 1, "message": "kept"}\n' + b'{"a":' * 100_000)
+    assert [event.message for event in batch.events] == ["kept"]
+    assert batch.reason().startswith("line 2: not JSON: maximum recursion depth exceeded")
+    with pytest.raises(EventError, match="not a JSON object: maximum recursion depth exceeded"):
+        decode_event(b"[" * 100_000)
 
 
 def test_times_that_cannot_be_kept_are_counted():

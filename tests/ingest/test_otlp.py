@@ -173,12 +173,30 @@ def test_json_and_protobuf_mean_the_same(attributes):
         ({"ai.operationId": "ai.generateText"}, "agent"),
         ({"ai.operationId": "ai.embed.doEmbed"}, "embed"),
         ({"gen_ai.tool.call.id": "c-1"}, "tool"),
-        ({"gen_ai.operation.name": "something_new"}, "request"),
-        ({}, "request"),
+        ({"mlflow.spanType": '"CHAT_MODEL"'}, "llm"),
+        ({"mlflow.spanType": '"RETRIEVER"'}, "retrieve"),
+        ({"gen_ai.operation.name": "something_new"}, "span"),
+        ({}, "span"),
     ],
 )
 def test_the_kind_follows_the_precedence(attributes, kind):
-    """Each dialect's mark gives its kind; an unknown operation is kept, and a root span is the request."""
+    """Each dialect's mark gives its kind; an unknown operation is kept."""
+    assert read_traces(span_body(attributes, parent_span_id=b"p" * 8), json=False).events[0].event == kind
+
+
+@pytest.mark.parametrize(
+    ("attributes", "kind"),
+    [
+        ({}, "request"),
+        ({"gen_ai.operation.name": "something_new"}, "request"),
+        ({"gen_ai.operation.name": "invoke_agent"}, "request"),
+        ({"langfuse.observation.type": "span"}, "request"),
+        ({"gen_ai.operation.name": "chat"}, "llm"),
+        ({"mlflow.spanType": '"TOOL"'}, "tool"),
+    ],
+)
+def test_a_root_is_the_request_unless_it_is_one_step(attributes, kind):
+    """An agent with nothing above it is the request that all signals derive from; a lone model call stays one."""
     assert read_traces(span_body(attributes), json=False).events[0].event == kind
 
 
@@ -298,6 +316,7 @@ def test_an_evaluation_result_becomes_a_score():
         (span_body({})[:-3], False, "the body is not OTLP protobuf"),
         (b"{", True, "the body is not JSON"),
         (b"[]", True, "the body is not a JSON object"),
+        pytest.param(b"[" * 100_000, True, "the body is not JSON: maximum recursion depth exceeded", id="nested"),
         (b'{"resourceSpans": {}}', True, "resourceSpans is not a list of objects"),
         (
             json_span({}).replace(b'"attributes": []', b'"attributes": {"a": 1}'),

@@ -37,7 +37,11 @@ ALERTS = (
 SETTINGS = Settings(
     receiver=RECEIVERS,
     alert=ALERTS,
-    slo=(*DEFAULT_SLOS, SloSettings(id="useful", sli="goodput", target=0.9, period_days=7)),
+    slo=(
+        *DEFAULT_SLOS,
+        SloSettings(id="useful", sli="goodput", target=0.9, period_days=7),
+        SloSettings(id="monthly", target=0.99, calendar="month", time_zone="Europe/Berlin"),
+    ),
 )
 
 
@@ -109,12 +113,36 @@ def test_nothing_reads_a_series_that_is_not_shown(clickhouse):
     assert named <= shown(clickhouse)
 
 
+def test_a_calendar_budget_has_the_same_series_at_every_scrape(clickhouse):
+    """Its window is called after it, whatever time has passed, and the exported rules read that name."""
+    clickhouse.append([Event(ts_ns=END_NS, event="request", error=True)])
+    windows = [
+        {
+            sample.labels["window"]
+            for family in SignalGauges(clickhouse, SETTINGS, ManualClock(END_NS + later)).families()
+            if family.name == "opsloop_slo_window_events"
+            for sample in family.samples
+            if sample.labels["slo"] == "monthly"
+        }
+        for later in (0, 1, 12_345_678_912_345)
+    ]
+    assert windows == [{"5m", "30m", "1h", "2h", "6h", "1d", "3d", "month"}] * 3
+    (group,) = rule_groups(SETTINGS.slo[-1:], service="bot")
+    exprs = {rule["record"]: rule["expr"] for rule in group["rules"] if "record" in rule}
+    assert exprs["slo:period_burn_rate:ratio"] == 'max(opsloop_slo_burn{slo="monthly", window="month"})'
+    assert exprs["slo:period_error_budget_remaining:ratio"] == (
+        'max(opsloop_slo_budget_remaining_ratio{slo="monthly"})'
+    )
+    assert not [name for name in exprs if "30d" in name]
+
+
 @needs_promtool
 def test_prometheus_parses_every_query_of_the_grafana_page(tmp_path):
-    """Each query of the dashboard is valid PromQL once Grafana has filled in its variables."""
+    """Each query of the dashboard, and each rule, is valid PromQL once Grafana has filled in its variables."""
     filled = [query.replace("$__rate_interval", "1m") for query in queries(grafana_dashboard(SETTINGS))]
     rules = [{"record": f"panel:{number}", "expr": expr} for number, expr in enumerate(filled)]
-    (tmp_path / "rules.json").write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))
+    groups = [{"name": "panels", "rules": rules}, *rule_groups(SETTINGS.slo, service="bot")]
+    (tmp_path / "rules.json").write_text(json.dumps({"groups": groups}))
     done = subprocess.run(
         ["promtool", "check", "rules", str(tmp_path / "rules.json")], capture_output=True, text=True, check=False
     )

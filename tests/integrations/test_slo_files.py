@@ -25,19 +25,32 @@ labels = st.dictionaries(
     st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8),
     max_size=2,
 )
-slos = st.builds(
-    SloSettings,
-    id=ids,
-    sli=st.sampled_from(["availability", "quality", "goodput"]),
-    target=targets,
-    period_days=st.sampled_from([7.0, 28.0, 30.0, 10.5]),
-    labels=labels,
-) | st.builds(
-    SloSettings,
-    id=ids,
-    sli=st.sampled_from(["latency", "time_to_first_token"]),
-    threshold_us=st.integers(1, 10**9),
-    target=targets,
+slos = (
+    st.builds(
+        SloSettings,
+        id=ids,
+        sli=st.sampled_from(["availability", "quality", "goodput"]),
+        target=targets,
+        period_days=st.sampled_from([7.0, 28.0, 30.0, 10.5]),
+        labels=labels,
+        threshold=st.sampled_from([0.5, 0.75]),
+        scorer=st.sampled_from(["", "groundedness"]),
+        absent_seconds=st.sampled_from([None, 600.0]),
+    )
+    | st.builds(
+        SloSettings,
+        id=ids,
+        sli=st.sampled_from(["latency", "time_to_first_token"]),
+        threshold_us=st.integers(1, 10**9),
+        target=targets,
+    )
+    | st.builds(
+        SloSettings,
+        id=ids,
+        target=targets,
+        calendar=st.sampled_from(["week", "month", "quarter"]),
+        time_zone=st.sampled_from(["UTC", "Europe/Berlin"]),
+    )
 )
 lists = st.lists(slos, min_size=1, max_size=3, unique_by=lambda slo: slo.id).map(tuple)
 thirty = settings(max_examples=30, deadline=None)
@@ -211,14 +224,48 @@ def test_an_openslo_file_becomes_objectives():
         'guessed latency from the bucket le="2.5", read as 2.5 s',
         'query not translated: answer_seconds_bucket{le="2.5"}',
         "query not translated: answer_seconds_count",
-        "the calendar window of 1M becomes a rolling one of 30 days",
         "Timeslices are not kept: every event weighs alike",
         "2 alert policies left out: opsloop's four burn tiers hold",
     )
     assert from_openslo(OPENSLO) == [
-        Imported(SloSettings(id=name, sli="latency", target=target, threshold_us=2_500_000), lost)
+        Imported(SloSettings(id=name, sli="latency", target=target, threshold_us=2_500_000, calendar="month"), lost)
         for name, target in (("fast-good", 0.95), ("fast-best", 0.995))
     ]
+
+
+def test_a_calendar_and_an_absence_are_written_as_openslo_says_them():
+    """A quarter starts at an aligned local time without rolling, and silence alerts where it is set to."""
+    slo = SloSettings(id="up", calendar="quarter", time_zone="Europe/Berlin", absent_seconds=600)
+    documents = read_yaml(to_openslo(Settings(slo=(slo,))), name="out")
+    (spec,) = (document["spec"] for document in documents if document["kind"] == "SLO")
+    calendar = {"startTime": "2024-01-01 00:00:00", "timeZone": "Europe/Berlin"}
+    assert spec["timeWindow"] == [{"duration": "1Q", "calendar": calendar, "isRolling": False}]
+    policies = [document["spec"] for document in documents if document["kind"] == "AlertPolicy"]
+    assert [policy["alertWhenNoData"] for policy in policies] == [True] * 4
+
+
+BERLIN = {"calendar": "quarter", "time_zone": "Europe/Berlin"}
+
+
+@pytest.mark.parametrize(
+    ("window", "expected", "note"),
+    [
+        ("duration: 1w, calendar: {startTime: 2026-01-05 00:00:00, timeZone: UTC}", {"calendar": "week"}, ""),
+        ("duration: 1Q, calendar: {startTime: '2025-10-01 00:00:00', timeZone: Europe/Berlin}", BERLIN, ""),
+        ("duration: 1M, calendar: {timeZone: UTC}", {"calendar": "month"}, ""),
+        ("duration: 1w, calendar: {startTime: 2026-01-04 00:00:00}", {"period_days": 7.0}, "1w from 2026-01-04"),
+        ("duration: 1M, calendar: {startTime: 2026-01-01 12:30:00}", {}, "a rolling one of 30 days"),
+        ("duration: 1Q, calendar: {startTime: 2026-02-01}", {"period_days": 90.0}, "a rolling one of 90 days"),
+        ("duration: 1Y, calendar: {startTime: 2026-01-01}", {"period_days": 365.0}, "a rolling one of 365 days"),
+        ("duration: 28d, isRolling: true", {"period_days": 28.0}, ""),
+    ],
+)
+def test_a_calendar_of_openslo_is_kept_where_ours_begins_alike(window, expected, note):
+    """A week from Monday, a month and a quarter from the first stay; any other window rolls, and that is said."""
+    calendar = "duration: 1M, calendar: {startTime: 2026-01-01 00:00:00, timeZone: UTC}"
+    found = from_openslo(OPENSLO.replace(calendar, window))[0]
+    assert found.slo == SloSettings(id="fast-good", sli="latency", target=0.95, threshold_us=2_500_000, **expected)
+    assert any(note in each for each in found.notes) if note else not any("rolling" in each for each in found.notes)
 
 
 @pytest.mark.parametrize(
@@ -233,6 +280,8 @@ def test_an_openslo_file_becomes_objectives():
         (from_openslo, OPENSLO.replace("target: 0.95", "target: a lot"), "`$.spec.objectives[0].target`"),
         (from_openslo, OPENSLO.replace("target: 0.95, ", ""), "neither target nor targetPercent"),
         (from_openslo, OPENSLO.replace("1M", "one month"), "'one month' is no duration"),
+        (from_openslo, OPENSLO.replace("timeZone: UTC", "timeZone: Mars"), "'Mars' is no time in a zone"),
+        (from_openslo, OPENSLO.replace("2026-01-01 00:00:00", "soon"), "calendar soon 'UTC' is no time in a zone"),
         (from_sloth, "version: other", "document 1 is of version 'other'"),
         (from_sloth, SLOTH.replace("objective: 95", "objective: most"), "`$.slos[1].objective`"),
         (from_sloth, SLOTH.replace("objective: 95", "objective: 0"), "slo 'first token': a target of 0%"),

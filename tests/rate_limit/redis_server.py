@@ -1,4 +1,4 @@
-"""Real Redis servers on loopback for the tests: one, or a Cluster of three."""
+"""Real Redis servers on loopback for the tests: one, a Sentinel, or a Cluster of three."""
 
 from __future__ import annotations
 
@@ -75,31 +75,71 @@ class Server:
             return self.admin.ping()
         return False
 
+    def freeze(self):
+        """Stop it in the middle of whatever it does."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self):
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
+
+
+class Sentinel(Server):
+    """One Sentinel that watches a master under the name ``limits``, and acts on its own after half a second."""
+
+    def __init__(self, folder: Path, master: Server):
+        config = folder / "sentinel.conf"
+        config.write_text(
+            f"sentinel monitor limits 127.0.0.1 {master.port} 1\n"
+            "sentinel down-after-milliseconds limits 500\nsentinel failover-timeout limits 3000\n"
+        )
+        self.config = config
+        super().__init__(folder)
+        self.url = f"redis+sentinel://127.0.0.1:{self.port}/limits"
+
+    def start(self):
+        """As of a server, from its file, which it writes to."""
+        self._command = [self._command[0], str(self.config), "--port", str(self.port), "--sentinel"]
+        super().start()
+
 
 class Cluster:
-    """Three servers that share the slots."""
+    """Servers that share the slots, each with a replica if wanted."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, *, masters: int = 3, replicas: bool = False, node_timeout_ms: int = 2000):
         self.nodes = []
-        for number in range(3):
+        self.replicas = []
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(node_timeout_ms))
+        for number in range(masters * (2 if replicas else 1)):
             own = folder / str(number)
             own.mkdir()
-            self.nodes.append(Server(own, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000"))
-        bounds = [0, 5461, 10923, 16384]
+            (self.nodes if number < masters else self.replicas).append(
+                Server(own, *options, "--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0")
+            )
+        self.bounds = [16_384 * number // masters for number in range(masters + 1)]
         for number, node in enumerate(self.nodes):
-            node.admin.execute_command("CLUSTER", "ADDSLOTS", *range(bounds[number], bounds[number + 1]))
+            node.admin.execute_command("CLUSTER", "ADDSLOTS", *range(self.bounds[number], self.bounds[number + 1]))
             node.admin.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-        for node in self.nodes[1:]:
+        for node in (*self.nodes[1:], *self.replicas):
             self.nodes[0].admin.execute_command("CLUSTER", "MEET", "127.0.0.1", node.port)
-        wait_for(lambda: all(map(self._agrees, self.nodes)), what="the Cluster")
+        wait_for(lambda: all(map(self._agrees, (*self.nodes, *self.replicas))), what="the Cluster")
+        for master, replica in zip(self.nodes, self.replicas, strict=False):
+            wait_for(lambda m=master, r=replica: self._follows(m, r), what="a replica")
         self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
 
     def stop(self):
-        """End all three."""
-        for node in self.nodes:
+        """End them all."""
+        for node in (*self.nodes, *self.replicas):
+            node.thaw()
             node.stop()
 
-    @staticmethod
-    def _agrees(node):
+    def _agrees(self, node):
         info = node.admin.execute_command("CLUSTER INFO")
-        return info["cluster_state"] == "ok" and info["cluster_known_nodes"] == "3"
+        count = len(self.nodes) + len(self.replicas)
+        return info["cluster_state"] == "ok" and info["cluster_known_nodes"] == str(count)
+
+    @staticmethod
+    def _follows(master, replica):
+        with contextlib.suppress(redis.ResponseError):
+            replica.admin.execute_command("CLUSTER", "REPLICATE", master.admin.execute_command("CLUSTER", "MYID"))
+        return replica.admin.info("replication").get("master_link_status") == "up"

@@ -20,8 +20,10 @@ LIMITS = (
     LimitSettings(id="rate", lever="rate", amount=7, per="minute", burst=5),
     LimitSettings(id="tokens", lever="rate", amount=54, per="minute", burst=40, unit="tokens", scope=()),
     LimitSettings(id="daily", lever="quota", amount=120, per="day", unit="tokens"),
+    LimitSettings(id="rolls", lever="quota", amount=100, per="hour", rolling=1, unit="tokens"),
     LimitSettings(id="slots", lever="concurrency", amount=2),
 )
+SLICE_NS = 60 * 10**9
 tenants = st.sampled_from(["acme", "bolt"])
 
 
@@ -36,6 +38,7 @@ class LimiterMachine(RuleBasedStateMachine):
         self.limiter = self.make_limiter()
         self.debts = {}
         self.days = {}
+        self.slices = {}
         self.leases = {}
         self.open = {}
         self.number = 0
@@ -62,6 +65,11 @@ class LimiterMachine(RuleBasedStateMachine):
         """Owe more, or less but never below nothing."""
         self.debts[name, key] = (max(Fraction(0), self.debt(name, key) + units), self.now())
 
+    def rolled(self, tenant):
+        """What counts in the last hour, and in the minute that is leaving it."""
+        oldest = self.now() // SLICE_NS - 60
+        return sum(units for (who, number), units in self.slices.items() if who == tenant and number >= oldest)
+
     def slots(self, tenant):
         """The reservations whose lease runs."""
         return [r for r, (who, expiry) in self.leases.items() if who == tenant and expiry > self.now()]
@@ -73,6 +81,7 @@ class LimiterMachine(RuleBasedStateMachine):
             "rate": self.debt("rate", tenant) + 1 <= 5,
             "tokens": self.debt("tokens", "") + tokens <= 40,
             "daily": self.days.get((tenant, day), 0) + tokens <= 120,
+            "rolls": self.rolled(tenant) + tokens <= 100,
             "slots": len(self.slots(tenant)) < 2,
         }
         return [name for name, fits in checks.items() if not fits]
@@ -87,15 +96,29 @@ class LimiterMachine(RuleBasedStateMachine):
         assert [violation.limit for violation in decision.violated] == expected
         assert decision.allowed == (not expected)
         assert (decision.status == "never_admissible") == (tokens > 40)
+        waits = {violation.limit: violation.retry_after_ns for violation in decision.violated}
+        if waits.get("rolls") is not None:
+            self.check_rolling_wait(tenant, tokens, waits["rolls"])
         if not decision.allowed:
             return ""
         day = self.day()
         self.charge("rate", tenant, 1)
         self.charge("tokens", "", tokens)
         self.days[tenant, day] = self.days.get((tenant, day), 0) + tokens
+        part = (tenant, self.now() // SLICE_NS)
+        self.slices[part] = self.slices.get(part, 0) + tokens
         self.leases[decision.reservation] = (tenant, self.now() + LEASE_NS)
-        self.open[decision.reservation] = (tenant, day, tokens, self.now() + HOLD_NS)
+        self.open[decision.reservation] = (tenant, day, tokens, self.now() + HOLD_NS, part)
         return decision.reservation
+
+    def check_rolling_wait(self, tenant, tokens, wait_ns):
+        """It is the time to the end of a minute, and then there is room; a minute earlier there is not."""
+        then = self.now() + wait_ns
+        assert then % SLICE_NS == 0
+        for moment, fits in ((then, True), (then - 1, False)):
+            oldest = moment // SLICE_NS - 60
+            left = sum(units for (who, number), units in self.slices.items() if who == tenant and number >= oldest)
+            assert (left + tokens <= 100) is fits
 
     @rule(reservation=admitted, actual=st.integers(0, 200))
     def settle(self, reservation, actual):
@@ -106,9 +129,10 @@ class LimiterMachine(RuleBasedStateMachine):
             assert status == "not_held"
             return
         assert status == "settled"
-        tenant, day, tokens, _ = known
+        tenant, day, tokens, _, part = known
         self.charge("tokens", "", actual - tokens)
         self.days[tenant, day] = max(0, self.days[tenant, day] + actual - tokens)
+        self.slices[part] += actual - tokens
         self.leases.pop(reservation, None)
 
     @rule(reservation=admitted)
@@ -159,6 +183,7 @@ class LimiterMachine(RuleBasedStateMachine):
                 "rate": max(Fraction(0), 5 - self.debt("rate", tenant)) // 1,
                 "tokens": max(Fraction(0), 40 - self.debt("tokens", "")) // 1,
                 "daily": max(0, 120 - self.days.get((tenant, day), 0)),
+                "rolls": max(0, 100 - self.rolled(tenant)),
                 "slots": 2 - len(self.slots(tenant)),
             }
 

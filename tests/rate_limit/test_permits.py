@@ -30,9 +30,9 @@ def counted(store):
     """Count the calls that go to Redis."""
     call, calls = store._driver._call, []
 
-    def counting(script):
+    def counting(script, until_ns):
         calls.append(script.name)
-        return call(script)
+        return call(script, until_ns)
 
     store._driver._call = counting
     return calls

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from fractions import Fraction
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -145,6 +146,34 @@ def test_redis_and_memory_answer_alike(redis_store, amount, per, burst, arrivals
             assert [level.state() for level in theirs.levels] == [level.state() for level in ours.levels]
         clock.advance(ns=-(-wait_us // tick_us) * tick_us * 1000)
     stores[1].close()
+
+
+RATES = st.tuples(st.integers(1, 10**6), st.sampled_from(["second", "minute", "hour"]), st.integers(1, 10**6))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(RATES, st.integers(1, 10**6), st.integers(0, 10**7)), min_size=2, max_size=6))
+def test_a_rate_that_changes_takes_over_what_is_owed_in_units(redis_store, steps):
+    """Whoever changes it, a process or a deployment: against fractions, to a sub-unit for each change, never less."""
+    clock = ManualClock(START)
+    store = redis_store(server_clock=clock, clock=clock)
+    owed, grain, before = Fraction(0), Fraction(0), Fraction(0)
+    then = clock.monotonic_ns()
+    for (amount, per, burst), cost, wait_ms in steps:
+        policy = policy_from_settings([rate(amount, per, burst)])
+        try:
+            grain += Fraction(1, ticks(policy.limits[0]).weight)
+        except ConfigError:
+            continue
+        owed = max(Fraction(0), owed - before * (clock.monotonic_ns() - then))
+        before, then = Fraction(amount, SECONDS[per] * 10**9), clock.monotonic_ns()
+        decision = Limiter(policy, store=store, clock=clock).admit(ACME, {"tokens": cost})
+        if decision.allowed:
+            owed += cost
+        left = decision.limits["rate"].remaining
+        assert max(0, math.floor(burst - owed - grain)) <= left <= max(0, math.floor(burst - owed))
+        clock.advance(ns=wait_ms * 10**6)
+    store.close()
 
 
 def test_what_doubles_cannot_count_is_coarsened_or_refused():

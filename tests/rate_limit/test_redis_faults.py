@@ -116,17 +116,36 @@ def test_a_killed_holder_frees_its_slot_one_lease_later(redis_server, redis_stor
     assert time.monotonic() - killed < 1.5
 
 
-def test_skewed_client_clocks_change_nothing(redis_store):
-    """One client a day behind and one a day ahead share the bucket, the slots and the day of the server."""
-    limits = [rate(amount=10, per="hour"), LimitSettings(id="day", lever="quota", amount=6, per="day")]
+def in_turn(gates, calls, *, asynchronous):
+    """Let the limiters admit one after the other, so many times each; return the decisions."""
+
+    async def main():
+        found = [await gate.admit_async(ACME) for _ in range(calls) for gate in gates]
+        for gate in gates:
+            await gate._store.aclose()
+        return found
+
+    return asyncio.run(main()) if asynchronous else [gate.admit(ACME) for _ in range(calls) for gate in gates]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_skewed_client_clocks_change_nothing(redis_store, asynchronous):
+    """One client a day behind and one a day ahead share the bucket, the slots, the day and the hour of the server."""
+    limits = [
+        rate(amount=10, per="hour"),
+        LimitSettings(id="day", lever="quota", amount=6, per="day"),
+        LimitSettings(id="hour", lever="quota", amount=6, per="hour", rolling=1),
+        slots(amount=6),
+    ]
     behind, ahead = (ManualClock(time.time_ns() + days * 86_400 * 10**9) for days in (-1, 1))
     gates = [
-        Limiter(policy_from_settings(limits), store=redis_store(prefix="skewed"), clock=clock)
+        Limiter(policy_from_settings(limits), store=redis_store(prefix=f"skewed{asynchronous}"), clock=clock)
         for clock in (behind, ahead)
     ]
-    assert [gate.admit(ACME).allowed for _ in range(4) for gate in gates] == [True] * 6 + [False] * 2
-    assert [violation.limit for violation in gates[0].admit(ACME).violated] == ["day"]
-    assert all(0 < gate.admit(ACME).retry_after_seconds <= 86_400 for gate in gates)
+    decisions = in_turn(gates, 4, asynchronous=asynchronous)
+    assert [decision.allowed for decision in decisions] == [True] * 6 + [False] * 2
+    assert [violation.limit for violation in decisions[-1].violated] == ["day", "hour", "slots"]
+    assert all(0 < decision.retry_after_seconds <= 86_400 for decision in decisions[-2:])
 
 
 def test_a_server_clock_that_goes_back_repays_nothing_twice(redis_store):
@@ -153,12 +172,12 @@ def test_nothing_is_kept_for_ever_and_nothing_is_dropped_too_soon(redis_store, r
     gate.admit(ACME, {"requests": 1, "tokens": 3})
     names = {key.split(b":")[2]: key for key in redis_server.admin.scan_iter("kept:*")}
     lives = {name.decode(): redis_server.admin.pttl(key) for name, key in names.items()}
-    assert 1 < lives["rate@1/500000000"] <= 501  # half a second to repay, and a millisecond to be sure
-    assert 3_590_000 < lives["slow@1/3600000000000"] <= 3_600_001
+    assert 1 < lives["rate@rate"] <= 501  # half a second to repay, and a millisecond to be sure
+    assert 3_590_000 < lives["slow@rate"] <= 3_600_001
     assert 3_590_000 < lives["day@tokens@day/UTC"] <= 25 * 3_600_000
-    assert 3_590_000 < lives["slots"] <= 3_600_000
+    assert 7_190_000 < lives["slots"] <= 7_200_000
     assert 3_590_000 < lives["reservation"] <= 3_600_000
-    assert redis_server.admin.memory_usage(names[b"slow@1/3600000000000"]) <= 160
+    assert redis_server.admin.memory_usage(names[b"slow@rate"]) <= 160
 
 
 def test_a_burst_below_half_a_second_of_rate_is_a_limit_in_real_time_too(redis_store):
@@ -190,13 +209,17 @@ def test_a_script_that_the_server_forgot_is_told_again(redis_store, redis_server
     assert left(gate) == {"rate": 99}
 
 
-def test_a_server_that_lost_everything_begins_anew(limiter_on, server):
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_server_that_lost_everything_begins_anew(limiter_on, server, asynchronous):
     """After FLUSHALL limits are untouched, and what was held is not held any more."""
-    gate = limiter_on(rate(amount=2, unit="tokens"), slots(amount=2), deadline_seconds=5.0)
-    held = [gate.admit(ACME) for _ in range(2)]
+    rolls = LimitSettings(id="rolls", lever="quota", amount=2, per="hour", rolling=1)
+    gate = limiter_on(rate(amount=2, unit="tokens"), rolls, slots(amount=2), deadline_seconds=5.0)
+    held = in_turn([gate], 3, asynchronous=asynchronous)
+    assert [each.allowed for each in held] == [True, True, False]
     server.admin.flushall()
-    assert [gate.settle(each.reservation, {"tokens": 0}).status for each in held] == ["not_held"] * 2
-    assert left(gate) == {"rate": 2, "slots": 2}
+    assert [gate.settle(each.reservation, {"tokens": 0}).status for each in held[:2]] == ["not_held"] * 2
+    assert left(gate) == {"rate": 2, "rolls": 2, "slots": 2}
+    assert [each.allowed for each in in_turn([gate], 3, asynchronous=asynchronous)] == [True, True, False]
 
 
 def test_each_limit_says_what_happens_when_redis_does_not_answer(limiter_on, server, clock):

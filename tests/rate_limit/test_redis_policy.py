@@ -1,28 +1,14 @@
-"""Shadow limits, other amounts per caller and waiting work over Redis; a rolling quota is refused when it is made."""
+"""Shadow limits, other amounts per caller and waiting work over Redis."""
 
 from __future__ import annotations
 
 import asyncio
 
-import pytest
-
-from opsloop.errors import ConfigError
 from opsloop.rate_limit import Context, Limiter, Waiting, policy_from_settings
 from opsloop.settings import CeilingSettings, LimitSettings, OverrideSettings
 
 ACME = Context(tenant="acme")
 SLOT = LimitSettings(id="slot", lever="concurrency", amount=1)
-
-
-def test_a_rolling_quota_is_refused_at_once_and_at_a_reload(redis_store):
-    """Redis keeps none, and says so before the first request."""
-    rolls = policy_from_settings([LimitSettings(id="week", lever="quota", amount=9, per="day", rolling=7)])
-    with pytest.raises(ConfigError, match="limit 'week': Redis keeps no rolling quotas"):
-        Limiter(rolls, store=redis_store(prefix="rolls"))
-    limiter = Limiter(policy_from_settings([SLOT]), store=redis_store(prefix="rolls"))
-    with pytest.raises(ConfigError, match="limit 'week': Redis keeps no rolling quotas"):
-        limiter.reload(rolls)
-    assert limiter.policy.limits[0].id == "slot"
 
 
 def test_shadow_limits_are_counted_and_never_reject(redis_store):

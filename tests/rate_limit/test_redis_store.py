@@ -172,8 +172,8 @@ def test_a_period_that_is_over_on_the_server_is_named_anew(redis_store):
         assert left(gate) == {"day": 1}
 
 
-def test_concurrent_calls_share_pipelines(redis_store):
-    """Sixty-four tasks need one round trip together, and every one gets its own answer."""
+def test_concurrent_calls_share_script_calls(redis_store):
+    """Sixty-four tasks need two script calls together, and every one gets its own answer."""
     limits = [LimitSettings(id="rate", lever="rate", amount=1000, unit="tokens")]
     store = redis_store(server_clock=ManualClock(MORNING))
     gate = Limiter(policy_from_settings(limits), store=store)
@@ -181,13 +181,13 @@ def test_concurrent_calls_share_pipelines(redis_store):
 
     async def main():
         driver = store._here()
-        send, trips = driver._send, []
+        exchange, trips = driver._exchange, []
 
-        async def counted(scripts, *, known):
-            trips.append(len(scripts))
-            return await send(scripts, known=known)
+        async def counted(node, connection, groups):
+            trips.append([len(group) for group in groups])
+            await exchange(node, connection, groups)
 
-        driver._send = counted
+        driver._exchange = counted
         decisions = await asyncio.gather(
             *(gate.admit_async(Context(tenant=f"t{number % 8}"), {"tokens": number}) for number in range(64))
         )
@@ -195,7 +195,7 @@ def test_concurrent_calls_share_pipelines(redis_store):
         return decisions, trips
 
     decisions, trips = asyncio.run(main())
-    assert trips == [64]
+    assert trips == [[32], [32]]
     assert [each.request.estimate["tokens"] for each in decisions] == list(range(64))
     assert {each.context.tenant for each in (decision.request for decision in decisions[8:16])} == {
         f"t{number}" for number in range(8)

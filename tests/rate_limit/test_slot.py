@@ -125,11 +125,11 @@ def test_the_heartbeat_beats_by_itself_and_ends_when_there_is_nothing_to_keep():
     beaten = threading.Event()
     renewals = []
 
-    def renew(reservation):
-        renewals.append(reservation)
+    def renew(reservations):
+        renewals.extend(reservations)
         if len(renewals) == 10:
             beaten.set()
-        return len(renewals) < 10
+        return [len(renewals) < 10]
 
     heartbeat = Heartbeat(renew)
     heartbeat.start("r1", every_seconds=0.002)

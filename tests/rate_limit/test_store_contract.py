@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from opsloop.clock import ManualClock
-from opsloop.rate_limit import Context
+from opsloop.rate_limit import Context, policy_from_settings
 from opsloop.settings import LimitSettings
 from tests.rate_limit.conftest import MORNING
 
@@ -262,3 +262,38 @@ def test_a_crashed_holder_does_not_block_for_an_hour(limiter_of):
     admitted(gate, 10)
     clock.advance(seconds=30)
     assert admitted(gate, 11) == 10
+
+
+def test_a_changed_rate_takes_over_what_is_owed(limiter_of):
+    """Units missing before are missing after, and are repaid at the new rate from the first request that meets it."""
+    clock = ManualClock(MORNING)
+    gate = limiter_of(rate("tpm", amount=600, unit="tokens"), clock=clock)
+    assert gate.admit(A, {"tokens": 450}).allowed
+    gate.reload(policy_from_settings([rate("tpm", amount=1200, unit="tokens")]))
+    assert gate.admit(A, {"tokens": 10}).limits["tpm"].remaining == 740
+    clock.advance(seconds=1)
+    assert remaining(gate) == {"tpm": 760}
+    gate.reload(policy_from_settings([rate("tpm", amount=60, burst=100, unit="tokens")]))
+    assert remaining(gate) == {"tpm": 0}
+    assert gate.admit(A, {"tokens": 1}).retry_after_ns == (440 + 1 - 100) * SECOND
+    clock.advance(seconds=200)
+    assert gate.admit(A, {"tokens": 1}).retry_after_ns == (440 + 1 - 100 - 200) * SECOND
+    gate.reload(
+        policy_from_settings([rate("tpm", amount=999_983, per="hour", unit="tokens")])
+    )  # counted in another tick
+    assert remaining(gate) == {"tpm": 999_983 - 240}
+    gate.reload(policy_from_settings([rate("tpm", amount=600, unit="tokens", scope=("organisation",))]))
+    assert remaining(gate) == {"tpm": 600}
+
+
+def test_a_changed_amount_keeps_quotas_and_slots(limiter_of):
+    """What is used stays used, of a calendar's day and of the last hour; who holds a slot holds it."""
+
+    def limits(day, hour, held):
+        rolls = quota("hour", amount=hour, per="hour", rolling=1, unit="tokens")
+        return [quota("day", amount=day, per="day", unit="tokens"), rolls, slots(amount=held)]
+
+    gate = limiter_of(*limits(100, 100, 1), rate(amount=10), clock=ManualClock(MORNING))
+    assert gate.admit(A, {"tokens": 60}).allowed
+    gate.reload(policy_from_settings([*limits(500, 50, 3), rate(amount=10)]))
+    assert remaining(gate) == {"day": 440, "hour": 0, "slots": 2, "rate": 9}

@@ -83,8 +83,8 @@ scalars = texts | numbers | message_texts | st.none() | st.binary(max_size=4)
 values = (
     scalars | st.lists(texts, max_size=2) | st.lists(scalars, max_size=2) | st.dictionaries(texts, scalars, max_size=2)
 )
-counts = st.sampled_from([name for names in columnar._COUNTS.values() for name in names])
-reals = st.sampled_from([name for names in columnar._REALS.values() for name in names])
+counts = st.sampled_from([*columnar._flat(columnar._COUNTS)])
+reals = st.sampled_from([*columnar._flat(columnar._REALS)])
 tabled = st.sampled_from([name for name in NAMES if name not in columnar._OWN])
 tidy = (
     st.tuples(tabled, texts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import subprocess
@@ -77,7 +78,7 @@ def test_json_lines_are_counted(server):
         ("/v1/logs", b"{", JSON, 400, "the body is not JSON"),
         ("/v1/traces", b"x", {"Content-Type": "text/html"}, 415, "unknown content type 'text/html'"),
         ("/v1/traces", b"not gzip", {**PROTOBUF, "Content-Encoding": "gzip"}, 400, "the body is not gzip"),
-        ("/v1/traces", b"x", {**PROTOBUF, "Content-Encoding": "br"}, 400, "unknown Content-Encoding 'br'"),
+        ("/v1/traces", b"x", {**PROTOBUF, "Content-Encoding": "br"}, 415, "unknown Content-Encoding 'br'"),
         ("/v1/trace", b"x", PROTOBUF, 404, "there is nothing at /v1/trace"),
         ("/api/events", b"nope", LINES, 400, "line 1: not JSON"),
         ("/api/events", line(duration_us="slow"), LINES, 400, "line 1: duration_us: Expected `int | null`, got `str`"),
@@ -129,6 +130,12 @@ def test_tokens_have_scopes(new_server):
     assert server.ask("/api/events", body=line(), headers={**LINES, **bearer["in"]})["accepted"] == 1
     assert len(server.ask("/api/logs", headers=bearer["out"])["events"]) == 1
     assert len(server.ask("/api/logs", headers=bearer["all"])["events"]) == 1
+    basic = {name: {"Authorization": f"Basic {base64.b64encode(f'pk:{name}'.encode()).decode()}"} for name in bearer}
+    assert server.ask("/api/events", body=line(), headers={**LINES, **basic["in"]})["accepted"] == 1
+    assert server.refused("/api/events", body=line(), headers={**LINES, **basic["wrong"]})[0] == 401
+    assert server.refused("/api/events", body=line(), headers={**LINES, "Authorization": "Basic !"})[0] == 401
+    assert server.refused("/api/logs", headers=basic["out"])[0] == 401
+    assert server.refused("/api/logs", headers={"Authorization": "Bearer ü"})[0] == 401
 
 
 def test_beyond_loopback_a_token_is_needed(tmp_path):
@@ -192,6 +199,47 @@ def test_the_server_watches_itself(server):
     assert document["openapi"] == "3.1.0"
     assert "/api/logs" in document["paths"]
     assert server.ask("/health")["worker_failures"] == {}
+
+
+def test_what_arrives_late_is_told_at_the_next_evaluation(new_server):
+    """Ten minutes late: the next live update is of an evaluation that has it, and page and verdict show it by then."""
+    import urllib.request
+
+    server = new_server(evaluate_seconds=0.5)
+    server.config.write_text(
+        server.config.read_text()
+        + '[[objective]]\nid = "errors"\ngroup = "errors"\nmeasure = "error_ratio"\nthreshold = 0.5\n'
+        + 'window_seconds = 900\nmin_samples = 3\n[[alert]]\nid = "failing"\nwhen = "BREACH(errors)"\n'
+        + f'[[receiver]]\nid = "notices"\npath = "{server.folder}.jsonl"\n'
+    )
+    server.start()
+    before = server.ask("/api/signals?from=20m")
+    late_ns = before["now_ns"] - 600 * 10**9
+    lines = b"".join(b'{"ts_ns": %d, "event": "request", "error": true}\n' % (late_ns + k) for k in range(5))
+    with urllib.request.urlopen(f"{server.url}/api/live", timeout=30) as stream:
+        server.ask("/api/events", body=lines, headers={"Content-Type": "application/x-ndjson"})
+        committed_ns = server.ask("/api/signals")["now_ns"]
+        told = 0
+        while told < committed_ns:
+            text = stream.readline().decode()
+            told = json.loads(text[6:])["now_ns"] if text.startswith("data: ") else told
+    assert told - committed_ns < 10 * 10**9  # half a second, on a machine that is not busy
+    after = server.ask(f"/api/signals?from={before['start_ns']}&to={before['end_ns']}")
+    assert after["totals"]["requests"] - before["totals"]["requests"] == 5
+    changed = [
+        ts_ns
+        for ts_ns, old, new in zip(
+            before["series"]["ts_ns"],
+            before["series"]["error_ratio"],
+            after["series"]["error_ratio"],
+            strict=True,
+        )
+        if old != new
+    ]
+    assert len(changed) == 1
+    assert 0 <= changed[0] - late_ns < before["series"]["step_seconds"] * 10**9
+    said = server.ask("/api/logs?q=event:breach%20id:errors&from=20m")["events"]
+    assert [each["attributes"]["verdict"] for each in said][-1:] == ["BREACH"]
 
 
 def test_live_updates_follow_each_evaluation(new_server):

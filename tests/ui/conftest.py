@@ -36,16 +36,17 @@ def browser():
 
 @pytest.fixture(scope="session")
 def servers():
-    """The built pages over a fake API: full, empty and broken."""
+    """The built pages over a fake API: full, silent, empty and broken."""
     folder = static_folder()
     if folder is None:
         pytest.skip("the pages are not built: cd ui && npm ci && npm run build")
     with (
         FakeServer(folder) as full,
+        FakeServer(folder, mode="silent") as silent,
         FakeServer(folder, mode="empty") as empty,
         FakeServer(folder, mode="broken") as broken,
     ):
-        yield {"full": full.url, "empty": empty.url, "broken": broken.url}
+        yield {"full": full.url, "silent": silent.url, "empty": empty.url, "broken": broken.url}
 
 
 @pytest.fixture

@@ -98,7 +98,9 @@ def answer(path: str, parameters: dict[str, str], *, mode: str) -> tuple[int, An
         return 400, {"type": "about:blank", "status": 400, **fault, "text": query, "start": 5, "end": 6}
     empty = mode == "empty"
     if path == "/api/signals":
-        return 200, scene.empty_signals() if empty else scene.signals()
+        return 200, scene.empty_signals() if empty else scene.silent() if mode == "silent" else scene.signals()
+    if path == "/api/signals/by":
+        return 200, scene.breakdown(parameters.get("dimension", "route"), empty=empty)
     if path == "/api/logs":
         return 200, logs(parameters) | ({"events": [], "more": False} if empty else {})
     if path == "/api/logs/histogram":

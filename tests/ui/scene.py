@@ -188,7 +188,57 @@ def signals() -> dict[str, Any]:
             budget("availability", 0.995, 0.109, ("BREACH", "OK", "OK", "BREACH"), 2.4),
             budget("fast-answers", 0.95, 0.62, ("OK", "OK", "OK", "OK"), None),
             budget("grounded", 0.9, 0.81, ("INSUFFICIENT", "INSUFFICIENT", "OK", "OK"), None),
+            monthly(),
         ],
+    }
+
+
+def monthly() -> dict[str, Any]:
+    """Return a budget of the calendar's month, which began 4 days and 10 hours ago."""
+    start = NOW_NS - (4 * 24 + 10) * 60 * MINUTE
+    at = [start + hour * 60 * MINUTE for hour in range(1, 4 * 24 + 11)]
+    return budget("monthly", 0.99, 0.86, ("OK", "OK", "OK", "BREACH"), 31.0) | {
+        "calendar": "month",
+        "period_start_ns": start - 1,
+        "period_end_ns": start + 31 * 24 * 60 * MINUTE - 1,
+        "series": {"ts_ns": at, "remaining_ratio": [1 - 0.14 * (i + 1) / len(at) for i in range(len(at))]},
+    }
+
+
+def breakdown(dimension: str, *, empty: bool) -> dict[str, Any]:
+    """Return the answer of /api/signals/by."""
+    keys = {"tenant": (*TENANTS, "", HOSTILE), "model": ("gpt-4.1-mini", "claude-haiku-4-5")}
+    rows = [
+        {
+            "key": key,
+            "n": 90_000 // (place + 1) ** 3,
+            "rejected": 902 // (place + 1) ** 2,
+            "failed": 1_900 // (place + 1) ** 3,
+            "upstream": 300 // (place + 1) ** 3,
+            "server_errors": 1_200 // (place + 1) ** 3,
+            "error_ratio": 0.0211 + place / 500,
+            "latency_us_p50": 512_000 + 9_000 * place,
+            "latency_us_p95": 2_940_000 - 90_000 * place,
+            "few": place > 4,
+        }
+        for place, key in enumerate(keys.get(dimension, ("/chat", "/search", "/summarise")))
+    ]
+    counted = "model calls" if dimension == "model" else "requests"
+    left_out = 11 if dimension == "tenant" else 0
+    return {"dimension": dimension, "counted": counted, "rows": [] if empty else rows, "left_out": left_out}
+
+
+def silent() -> dict[str, Any]:
+    """Return the same hour once the errors are held in breach and the latency is known from before only."""
+    held = reading("error-ratio", "errors", "BREACH", 0.008, (0.01, "ratio")) | {"held": True}
+    unknown = reading("latency-p95", "latency", "NO_DATA", None, (1_500_000, "us"))
+    last = reading("latency-p95", "latency", "OK", 1_210_000, (1_500_000, "us"))
+    found = signals()
+    objectives = [each | ({"clear": 0.005} if each["id"] == "error-ratio" else {}) for each in found["objectives"]]
+    return found | {
+        "readings": [unknown, held, *READINGS[2:]],
+        "last_known": {"latency-p95": last | {"window_end_ns": NOW_NS - 12 * MINUTE}},
+        "objectives": objectives,
     }
 
 

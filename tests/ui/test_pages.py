@@ -84,6 +84,38 @@ def test_the_first_line_is_a_sentence(open_page):
     ]
 
 
+def test_a_breach_that_is_held_and_a_value_from_before_say_so(open_page):
+    """What hovers in the band names where it clears; what is not known shows its last value, greyed, with its age."""
+    page = open_page("/", mode="silent")
+    lines = shown_lines(page.locator(".tiles").inner_text())
+    assert lines[3:7] == ["p95 latency", "1.21 s", "no data", "last known 12 min ago"]
+    assert lines[lines.index("failed requests") :][1:4] == ["0.80%", "breach", "until at 0.50%"]
+    assert "muted" in page.locator(".tiles .big").first.get_attribute("class")
+
+
+def test_a_calendar_budget_says_when_a_new_one_begins(open_page):
+    """It is addressed like any other; its chart runs to the end of the month."""
+    page = open_page("/?slo=monthly")
+    panel = page.get_by_label("Error budget").inner_text()
+    assert "86.0 % left" in " ".join(shown_lines(panel))
+    assert "this month, a new one in 26 d 14 h" in panel
+
+
+def test_a_breakdown_is_an_address_and_leads_to_the_logs(open_page):
+    """Dimensions are links, whose failure it was stands in columns, and a row opens the logs of its value."""
+    page = open_page("/?from=2h")
+    panel = page.get_by_label("Breakdown")
+    panel.get_by_role("link", name="tenant").click()
+    panel.get_by_text("11 smaller ones left out").wait_for()
+    assert page.url.endswith("/?from=2h&by=tenant")
+    rows = panel.locator("tbody tr").all_inner_texts()
+    assert rows[0].split() == ["acme", "90,000", "1,900", "2.11%", "300", "1,200", "902", "512", "ms", "2.94", "s"]
+    assert rows[4].startswith("(none)")
+    assert rows[5].split()[-1] == "few"
+    panel.get_by_role("link", name="acme").click()
+    page.wait_for_url("**/logs?from=2h&q=tenant%3Aacme")
+
+
 def test_nothing_measured_is_not_fine(open_page):
     """Without requests the page says so and names the command that would fill it; it never shows a zero as a value."""
     page = open_page("/", mode="empty")

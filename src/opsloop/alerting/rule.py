@@ -18,7 +18,7 @@ from opsloop.alerting.lifecycle import Timing
 from opsloop.alerting.route import Grouping
 from opsloop.clock import NANOSECONDS
 from opsloop.errors import ConfigError
-from opsloop.settings import AlertSettings, Settings
+from opsloop.settings import AlertSettings, ObjectiveSettings, Settings, SloSettings
 
 __all__ = ["SLO_GROUPS", "Rule", "Rules", "load_rules", "read_rules", "with_retired"]
 
@@ -72,15 +72,18 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 def load_rules(settings: Settings, *, groups: Mapping[str, str] | None = None) -> Rules:
     """Parse and check ``[[alert]]`` of the settings.
 
-    A formula may name each objective, ``burn-ID`` and ``slow-burn-ID`` of each SLO, ``drift`` of the scores, each other
-    alert, and what ``groups`` adds: further signals by id, with the group of each.
+    A formula may name each objective, ``burn-ID`` and ``slow-burn-ID`` of each SLO, ``absent-ID`` of either where it
+    has ``absent_seconds``, ``drift`` of the scores, each other alert, and what ``groups`` adds: further signals by id,
+    with the group of each.
     Raises :class:`ConfigError` naming the alert and the place in its formula.
 
     >>> [rule.id for rule in load_rules(Settings()).rules]
     ['service-unhealthy']
     """
     burns = {f"{pace}-{slo.id}": SLO_GROUPS[slo.sli] for slo in settings.slo for pace in ("burn", "slow-burn")}
-    signals = {"drift": "quality", **burns}
+    watched: list[ObjectiveSettings | SloSettings] = [*settings.objective, *settings.slo]
+    absences = {f"absent-{each.id}": "traffic" for each in watched if each.absent_seconds is not None}
+    signals = {"drift": "quality", **burns, **absences}
     signals |= {objective.id: objective.group for objective in settings.objective}
     signals |= groups or {}
     receivers = tuple(receiver.id for receiver in settings.receiver)

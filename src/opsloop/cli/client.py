@@ -23,7 +23,7 @@ from opsloop.errors import ConfigError, FilterError, InputError, NotFoundError, 
 from opsloop.settings import Settings, environment
 from opsloop.store.owner import owner_of
 
-__all__ = ["Api", "HttpApi", "LocalApi", "connect"]
+__all__ = ["Api", "HttpApi", "LocalApi", "connect", "server_of"]
 
 TIMEOUT_SECONDS = 60.0
 
@@ -94,8 +94,8 @@ class LocalApi:
     """Answers from an open store in this process."""
 
     def __init__(self, database: Any, endpoints: tuple[Endpoint, ...], settings: Settings) -> None:
-        """Answer from ``database`` with the rooms' endpoints."""
-        self.where = database.location
+        """Answer from ``database`` with the rooms' endpoints; without one, for those that need none."""
+        self.where = "this process" if database is None else database.location
         self._database = database
         self._settings = settings
         self._handlers: dict[tuple[str, str], Callable[[Mapping[str, str], bytes], Any]] = {
@@ -114,7 +114,7 @@ class LocalApi:
         from opsloop.ingest import accept, read_json_lines  # noqa: PLC0415 - the decoders load when something comes in
 
         days = self._settings.server.retention_days
-        batch = read_json_lines(lines, first_line=first_line)
+        batch = read_json_lines(lines, first_line=first_line, gauges=self._settings.gauge)
         batch = accept(batch, now_ns=SystemClock().now_ns(), retention_days=days)
         self._database.append(batch.events)
         return {"accepted": len(batch.events), "rejected": batch.rejected, "reasons": batch.reasons}
@@ -125,18 +125,26 @@ def connect(settings: Settings, *, url: str = "", create: bool = False) -> Abstr
 
     With ``create`` a store that is not there yet is made; without, its absence is an error that says so.
     """
-    variables = environment()
-    address = url or variables.get("OPSLOOP_URL", "")
-    store = settings.server.store
-    on_disk = "://" not in store and store != ":memory:"
-    if not address and on_disk:
-        owner = owner_of(store)
-        address = owner.url if owner else ""
+    address = server_of(settings, url=url)
     if address:
-        return nullcontext(HttpApi(address, token=variables.get("OPSLOOP_TOKEN", "")))
-    if on_disk and not create and not (Path(store).expanduser() / "clickhouse").is_dir():
+        return nullcontext(HttpApi(address, token=environment().get("OPSLOOP_TOKEN", "")))
+    store = settings.server.store
+    if _on_disk(store) and not create and not (Path(store).expanduser() / "clickhouse").is_dir():
         raise StoreError(f"no server runs and there is no store at {store}", fix="start one with: opsloop up --demo")
     return _local(settings)
+
+
+def server_of(settings: Settings, *, url: str = "") -> str:
+    """Return the address of the server that answers, empty when none is named and none has the store open."""
+    address = url or environment().get("OPSLOOP_URL", "")
+    if not address and _on_disk(settings.server.store):
+        owner = owner_of(settings.server.store)
+        address = owner.url if owner else ""
+    return address
+
+
+def _on_disk(store: str) -> bool:
+    return "://" not in store and store != ":memory:"
 
 
 @contextmanager

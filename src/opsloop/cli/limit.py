@@ -9,13 +9,16 @@ from cyclopts import App, Parameter
 from rich.text import Text
 
 from opsloop.cli.client import connect
+from opsloop.cli.decide import admit, peek, release, settle
 from opsloop.cli.options import Asking, Window
 from opsloop.cli.output import console, count, moment, percent, show_json, table
 from opsloop.rate_limit.policy_file import load_policy
 
 __all__ = ["app", "check", "explain", "limits", "simulate"]
 
-app = App(name="limit", help="Limits: use and rejections, explain one, try others on recorded traffic.")
+app = App(name="limit", help="Limits: use and rejections, explain one, try others on recorded traffic, decide.")
+for decides in (admit, peek, release, settle):
+    app.command(decides)
 
 
 @app.default

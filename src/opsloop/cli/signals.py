@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +17,12 @@ from rich.text import Text
 from opsloop.cli.client import Api, connect
 from opsloop.cli.options import Asking, Window
 from opsloop.cli.output import SHAPES, console, count, moment, percent, seconds, show_json, table
+from opsloop.clock import NANOSECONDS
+from opsloop.dashboard.amount import span
+from opsloop.dashboard.breakdown import DIMENSIONS
+from opsloop.dashboard.png import png as painted
 from opsloop.dashboard.svg import PANELS, panel_svg
-from opsloop.errors import InputError
+from opsloop.errors import InputError, OpsloopError
 
 __all__ = ["dashboard"]
 
@@ -24,13 +31,17 @@ _COLOURS = {"OK": "green", "BREACH": "bold red", "NO_DATA": "dim", "INSUFFICIENT
 
 def dashboard(
     *,
-    watch: Annotated[bool, Parameter(help="Stay and refresh every few seconds.", negative=())] = False,
+    watch: Annotated[bool, Parameter(help="Stay and refresh until Ctrl-C.", negative=())] = False,
+    every: Annotated[float, Parameter(help="With --watch: seconds between refreshes.")] = 5.0,
+    times: Annotated[int | None, Parameter(help="With --watch: stop after so many screens.")] = None,
     explain: Annotated[
         str, Parameter(help="An objective or SLO: print its numbers so that you can recompute it.")
     ] = "",
+    by: Annotated[str, Parameter(help=f"A table for each {', '.join(DIMENSIONS[:-1])} or {DIMENSIONS[-1]}.")] = "",
     compare: Annotated[str, Parameter(help="Beside: 1d or 1w ago, or before the last deploy (deploy).")] = "",
     svg: Annotated[Path | None, Parameter(help="Write one panel as a picture into this file; - prints it.")] = None,
-    panel: Annotated[str, Parameter(help=f"With --svg: one of {', '.join(PANELS)}.")] = "latency",
+    png: Annotated[Path | None, Parameter(help="The same as PNG, for mail and chat; needs opsloop[png].")] = None,
+    panel: Annotated[str, Parameter(help=f"With --svg or --png: one of {', '.join(PANELS)}.")] = "latency",
     window: Window | None = None,
     asking: Asking | None = None,
 ) -> int:
@@ -44,33 +55,52 @@ def dashboard(
                 show_json(answer)
             else:
                 print(answer["text"])
-        elif svg is not None:
-            _write(svg, panel_svg(api.call("/api/signals", arguments), panel))
+        elif by:
+            found = api.call("/api/signals/by", arguments | {"dimension": by})
+            if options.json:
+                show_json(found)
+            else:
+                console().print(_breakdown(found))
+        elif svg is not None or png is not None:
+            picture = panel_svg(api.call("/api/signals", arguments), panel)
+            if svg is not None:
+                _write(svg, picture.encode(), option="--svg")
+            if png is not None:
+                _write(png, painted(picture), option="--png")
         elif options.json:
             show_json(api.call("/api/signals", arguments))
         elif watch:
-            _watch(api, arguments)
+            _watch(api, arguments, every_seconds=every, times=times)
         else:
             console().print(_screen(api.call("/api/signals", arguments)))
     return 0
 
 
-def _write(file: Path, picture: str) -> None:
+def _write(file: Path, picture: bytes, *, option: str) -> None:
     if str(file) == "-":
-        print(picture, end="")
+        sys.stdout.buffer.write(picture)
+        sys.stdout.flush()
         return
     try:
-        file.write_text(picture, encoding="utf-8")
+        file.write_bytes(picture)
     except OSError as cause:
-        raise InputError(f"cannot write {file}: {cause.strerror}", fix="check --svg") from cause
+        raise InputError(f"cannot write {file}: {cause.strerror}", fix=f"check {option}") from cause
 
 
-def _watch(api: Api, arguments: dict[str, str | None]) -> None:
+def _watch(api: Api, arguments: dict[str, str | None], *, every_seconds: float, times: int | None) -> None:
+    """Refresh one screen; while there is no answer the last one stays, with the reason above it."""
     pause = threading.Event()
-    with Live(_screen(api.call("/api/signals", arguments)), console=console(), screen=True) as live:
+    shown = _screen(api.call("/api/signals", arguments))
+    with Live(shown, console=console(), screen=True, auto_refresh=False) as live:
         try:
-            while not pause.wait(5.0):
-                live.update(_screen(api.call("/api/signals", arguments)))
+            for _ in range(1, times) if times is not None else itertools.count():
+                if pause.wait(max(every_seconds, 0.1)):
+                    break
+                try:
+                    shown = _screen(api.call("/api/signals", arguments))
+                    live.update(shown, refresh=True)
+                except OpsloopError as error:
+                    live.update(Group(Text(f"No answer: {error}", style="bold yellow"), shown), refresh=True)
         except KeyboardInterrupt:
             return
 
@@ -86,7 +116,7 @@ def _screen(answer: dict[str, Any]) -> RenderableType:
             f"{count(totals['rejected'])} rejected · p95 {seconds(totals['latency_us_p95'])}"
         ),
         Text(""),
-        table(("", "signal", "now", "objective", "n", "why"), map(_reading, answer["readings"]), right=("now", "n")),
+        table(("", "signal", "now", "objective", "n", "why"), _readings(answer), right=("now", "n")),
     ]
     if answer.get("comparison"):
         parts += [Text(""), *_comparison(answer["comparison"])]
@@ -95,6 +125,25 @@ def _screen(answer: dict[str, Any]) -> RenderableType:
         columns = ("", "severity", "windows", "burn", "pages at", "why")
         parts.append(table(columns, map(_tier, slo["tiers"]), right=("burn", "pages at")))
     return Group(*parts)
+
+
+def _breakdown(found: dict[str, Any]) -> RenderableType:
+    rows = [
+        (
+            row["key"] or f"(no {found['dimension']})",
+            count(row["n"]),
+            percent(row["error_ratio"]),
+            *(count(row[name]) for name in ("failed", "upstream", "server_errors", "rejected")),
+            seconds(row["latency_us_p50"]),
+            seconds(row["latency_us_p95"]),
+            "few" if row["few"] else "",
+        )
+        for row in found["rows"]
+    ]
+    columns = (found["dimension"], "n", "failed %", "failed", "upstream", "5xx", "our 429", "p50", "p95", "")
+    left_out = f"; {count(found['left_out'])} smaller ones are left out" if found["left_out"] else ""
+    said = f"n counts {found['counted']}{left_out}; few: below 200 a p95 is rough"
+    return Group(table(columns, rows, right=columns[1:-1]), Text(said, style="dim"))
 
 
 def _comparison(found: dict[str, Any]) -> list[RenderableType]:
@@ -116,16 +165,24 @@ def _change(ratio: float | None) -> str | None:
     return None if ratio is None else f"{ratio:+.0%}"
 
 
-def _reading(reading: dict[str, Any]) -> tuple[Any, ...]:
-    verdict = reading["verdict"]
-    return (
-        Text(SHAPES[verdict], style=_COLOURS[verdict]),
-        Text(reading["id"], style=_COLOURS[verdict] if verdict == "BREACH" else ""),
-        _value(reading["value"], reading["unit"]),
-        _value(reading["threshold"], reading["unit"]),
-        count(reading["n"]),
-        Text(f"{verdict}: {reading['reason']}", style="dim"),
-    )
+def _readings(answer: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+    for reading in answer["readings"]:
+        verdict = reading["verdict"]
+        last = answer.get("last_known", {}).get(reading["id"])
+        value = _value((last or reading)["value"], reading["unit"])
+        yield (
+            Text(SHAPES[verdict], style=_COLOURS[verdict]),
+            Text(reading["id"], style=_COLOURS[verdict] if verdict == "BREACH" else ""),
+            Text(value, style="dim" if last else ""),
+            _value(reading["threshold"], reading["unit"]),
+            count(reading["n"]),
+            Text(f"{verdict}: {reading['reason']}{_age(last, answer['now_ns'])}", style="dim"),
+        )
+
+
+def _age(last: dict[str, Any] | None, now_ns: int) -> str:
+    """Return how old a last known value is."""
+    return f"; last known {span((now_ns - last['window_end_ns']) / NANOSECONDS)} ago" if last else ""
 
 
 def _tier(tier: dict[str, Any]) -> tuple[Any, ...]:

@@ -31,6 +31,9 @@ def up(
     port: Annotated[int | None, Parameter(help="Port; 4318 by default, 0 takes a free one.")] = None,
     demo: Annotated[bool, Parameter(help="Add the simulated support bot.", negative=())] = False,
     days: Annotated[float, Parameter(help="With --demo: days of history to fill in first.")] = 3.0,
+    limits: Annotated[
+        str, Parameter(help="Where limits are counted: redis://host:6379/0, shared by all replicas.")
+    ] = "",
     seed: Annotated[int, Parameter(help="With --demo: which simulated world to run.")] = 0,
     place: Place | None = None,
 ) -> int:
@@ -44,6 +47,8 @@ def up(
     changes: dict[str, object] = {}
     if host:
         changes["host"] = host
+    if limits:
+        changes["limits"] = limits
     if port is not None:
         changes["port"] = port
     if demo and not chosen.store:
@@ -53,7 +58,9 @@ def up(
 
     def ready(url: str) -> None:
         screen.print(f"opsloop is up at {url} and keeps its events in {settings.server.store}")
-        screen.print(f"  send   OTEL_EXPORTER_OTLP_ENDPOINT={url}   (traces and logs)")
+        screen.print(f"  send   OTEL_EXPORTER_OTLP_ENDPOINT={url}   (traces, logs and metrics)")
+        if settings.server.grpc_port is not None:
+            screen.print(f"  grpc   OTLP over gRPC at {settings.server.host}:{settings.server.grpc_port}")
         screen.print("  ask    opsloop logs 'event:tool error:true' · opsloop dashboard · opsloop alert")
         screen.print("  stop   Ctrl-C")
 

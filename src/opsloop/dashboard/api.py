@@ -10,11 +10,14 @@ import msgspec
 
 from opsloop.clock import NANOSECONDS, Clock
 from opsloop.dashboard.board import NEEDED, headline
+from opsloop.dashboard.breakdown import DIMENSIONS, Breakdown, breakdown_from_rows, breakdown_statement
 from opsloop.dashboard.burn import Count, budget
 from opsloop.dashboard.compare import Comparison, around, compared, earlier
 from opsloop.dashboard.errors import ratio
 from opsloop.dashboard.evaluation import (
     budget_series,
+    read_absences,
+    read_last_known,
     read_objectives,
     read_signals,
     read_slos,
@@ -24,7 +27,7 @@ from opsloop.dashboard.evaluation import (
 from opsloop.dashboard.explain import explain_objective, explain_slo
 from opsloop.dashboard.measure import measure
 from opsloop.dashboard.signals import Signals
-from opsloop.dashboard.slo import judge_slo
+from opsloop.dashboard.slo import SloReading, judge_slo
 from opsloop.dashboard.sql import slo_counts_from_rows, slo_statement
 from opsloop.dashboard.window import STAGES
 from opsloop.endpoint import WINDOW_PARAMETERS, Arguments, Endpoint, Parameter, window_of
@@ -32,7 +35,7 @@ from opsloop.errors import InputError
 from opsloop.filter import equals
 from opsloop.settings import Settings, SloSettings
 from opsloop.stream import Database
-from opsloop.verdict import Verdict
+from opsloop.verdict import Reading, Verdict
 
 __all__ = ["endpoints"]
 
@@ -65,6 +68,15 @@ def endpoints(database: Database, settings: Settings, clock: Clock) -> tuple[End
             parameters=(*WINDOW_PARAMETERS, _COMPARE),
         ),
         Endpoint(
+            path="/api/signals/by",
+            summary="Failures and latency of a window for each service, route, tenant, release or model",
+            handler=room.by,
+            parameters=(
+                Parameter("dimension", f"one of {', '.join(DIMENSIONS)}; route when left out"),
+                *WINDOW_PARAMETERS,
+            ),
+        ),
+        Endpoint(
             path="/api/signals/explain",
             summary="Why an objective or a service level objective has its verdict, to be worked out by hand",
             handler=room.explain,
@@ -95,6 +107,7 @@ class _Room:
             database, start_ns=start_ns, end_ns=end_ns, step_ns=step_seconds * NANOSECONDS, slots=self._slots
         )
         readings = read_objectives(database, settings.objective, end_ns=end_ns, slots=self._slots)
+        readings += read_absences(database, settings, end_ns=end_ns)
         slos = read_slos(database, settings.slo, end_ns=end_ns)
         spent = budget_series(database, settings.slo, end_ns=end_ns)
         needed = _needed(settings)
@@ -108,6 +121,7 @@ class _Room:
             "signals": len({reading.group for reading in readings}),
             "needed": needed,
             "readings": readings,
+            "last_known": self._last_known(readings, end_ns=end_ns),
             "totals": _totals(whole),
             "comparison": self._comparison(way, start_ns=start_ns, end_ns=end_ns) if way else None,
             "series": _series(steps, step_seconds=step_seconds),
@@ -119,14 +133,26 @@ class _Room:
                     "threshold": objective.threshold,
                     "direction": objective.direction,
                     "unit": measure(objective.measure).unit,
+                    "clear": objective.clear,
+                    "clear_for_seconds": objective.clear_for_seconds,
                 }
                 for objective in settings.objective
             ],
             "slos": [
-                msgspec.to_builtins(reading) | {"series": _remaining(slo, *spent[slo.id])}
+                msgspec.to_builtins(reading) | {"series": _remaining(slo, reading, *spent[slo.id])}
                 for slo, reading in zip(settings.slo, slos, strict=True)
             ],
         }
+
+    def _last_known(self, readings: Sequence[Reading], *, end_ns: int) -> dict[str, Reading]:
+        """Return what was last measured of the objectives without data, by id: to be shown with its age, not judged."""
+        silent = {reading.id for reading in readings if reading.verdict is Verdict.NO_DATA}
+        found = {
+            each.id: read_last_known(self._database, each, end_ns=end_ns, slots=self._slots)
+            for each in self._settings.objective
+            if each.id in silent
+        }
+        return {name: reading for name, reading in found.items() if reading is not None}
 
     def _comparison(self, way: str, *, start_ns: int, end_ns: int) -> Comparison:
         """Compare the window, or what lies around the last deploy before its end."""
@@ -146,6 +172,13 @@ class _Room:
         )
         return compared(way, _SHOWN, old, new, release=release)
 
+    def by(self, arguments: Arguments, _body: bytes) -> Breakdown:
+        """Answer ``GET /api/signals/by``."""
+        start_ns, end_ns = window_of(arguments, clock=self._clock)
+        dimension = arguments.get("dimension") or "route"
+        statement = breakdown_statement(dimension, start_ns=start_ns, end_ns=end_ns)
+        return breakdown_from_rows(self._database.rows(statement), dimension)
+
     def explain(self, arguments: Arguments, _body: bytes) -> dict[str, Any]:
         """Answer ``GET /api/signals/explain``."""
         name = arguments.get("id", "")
@@ -157,9 +190,10 @@ class _Room:
                 return {"id": name, "kind": "objective", "text": text, "objective": objective, "reading": reading}
         for slo in self._settings.slo:
             if slo.id == name.removeprefix("slow-").removeprefix("burn-"):
-                counts = slo_counts_from_rows(self._database.rows(slo_statement([slo], end_ns=end_ns)), [slo])[slo.id]
-                judged = judge_slo(slo, counts)
-                text = explain_slo(slo, judged, counts)
+                rows = self._database.rows(slo_statement([slo], end_ns=end_ns))
+                counts = slo_counts_from_rows(rows, [slo], end_ns=end_ns)[slo.id]
+                judged = judge_slo(slo, counts, end_ns=end_ns)
+                text = explain_slo(slo, judged, counts, end_ns=end_ns)
                 windows = [{"seconds": each, "bad": n.bad, "total": n.total} for each, n in counts.items()]
                 return {"id": name, "kind": "slo", "text": text, "slo": slo, "reading": judged, "windows": windows}
         known = [each.id for each in self._settings.objective] + [each.id for each in self._settings.slo]
@@ -196,10 +230,15 @@ def _series(steps: Sequence[Signals], *, step_seconds: int) -> dict[str, Any]:
     return series
 
 
-def _remaining(slo: SloSettings, ends: Sequence[int], sums: Sequence[Count]) -> dict[str, Any]:
-    """Return how the budget of the period was spent: it ends on what remains now."""
+def _remaining(slo: SloSettings, reading: SloReading, ends: Sequence[int], sums: Sequence[Count]) -> dict[str, Any]:
+    """Return how the budget of the period was spent: it ends on what remains now.
+
+    The budget is of the whole period: of a calendar one that still runs, as many events more as its time is to come.
+    """
+    now_ns = ends[-1]
+    passed = (now_ns - reading.period_start_ns) / (reading.period_end_ns - reading.period_start_ns)
     allowed = budget(slo.target) * sums[-1].total
     return {
         "ts_ns": list(ends),
-        "remaining_ratio": [float(1 - each.bad / allowed) if allowed else None for each in sums],
+        "remaining_ratio": [float(1 - each.bad / allowed * passed) if allowed else None for each in sums],
     }

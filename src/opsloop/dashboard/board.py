@@ -106,7 +106,7 @@ def dashboard(
         judge(measure(each.measure).read(found(each.labels)), each, start_ns=start_ns, end_ns=end_ns)
         for each in objectives
     )
-    judged = tuple(judge_slo(slo, count_slo(slo, seen, end_ns=end_ns)) for slo in slos)
+    judged = tuple(judge_slo(slo, count_slo(slo, seen, end_ns=end_ns), end_ns=end_ns) for slo in slos)
     return Dashboard(
         sentence=headline(readings, judged, needed=needed),
         signals=found({}),

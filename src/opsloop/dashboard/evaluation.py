@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from opsloop.clock import NANOSECONDS
-from opsloop.dashboard.burn import DAY_SECONDS, Count
+from opsloop.dashboard.absence import absence, received_statement
+from opsloop.dashboard.burn import Count
+from opsloop.dashboard.hysteresis import hold, holds, said_from_rows, said_statement
 from opsloop.dashboard.measure import measure
 from opsloop.dashboard.objective import judge
+from opsloop.dashboard.period import period_of
 from opsloop.dashboard.signals import Signals
 from opsloop.dashboard.slo import SloReading, judge_slo
 from opsloop.dashboard.sql import (
@@ -20,11 +23,22 @@ from opsloop.dashboard.sql import (
     slo_counts_from_rows,
     slo_statement,
 )
+from opsloop.filter import And, Or, equals
 from opsloop.settings import ObjectiveSettings, Settings, SloSettings
 from opsloop.stream import Database
 from opsloop.verdict import Reading
 
-__all__ = ["budget_series", "grid", "read_objectives", "read_signals", "read_slos", "slots_of", "step_of"]
+__all__ = [
+    "budget_series",
+    "grid",
+    "read_absences",
+    "read_last_known",
+    "read_objectives",
+    "read_signals",
+    "read_slos",
+    "slots_of",
+    "step_of",
+]
 
 STEPS_SECONDS: Final = (
     1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800,
@@ -32,6 +46,7 @@ STEPS_SECONDS: Final = (
 """Steps that people read easily."""
 
 MOST_STEPS: Final = 120
+LAST_KNOWN_SECONDS: Final = 604_800
 
 
 def slots_of(settings: Settings) -> int | None:
@@ -107,15 +122,65 @@ def read_objectives(
                 database, start_ns=start_ns, end_ns=end_ns, labels=objective.labels, slots=slots
             )
         readings.append(judge(what.read(read[key]), objective, start_ns=start_ns, end_ns=end_ns))
-    return readings
+    names = [objective.id for objective in objectives if holds(objective)]
+    before = said_from_rows(database.rows(said_statement(names, end_ns=end_ns))) if names else {}
+    return [
+        hold(reading, objective, before.get(reading.id))
+        for reading, objective in zip(readings, objectives, strict=True)
+    ]
+
+
+def read_absences(database: Database, settings: Settings, *, end_ns: int) -> list[Reading]:
+    """Return ``absent-ID`` of every objective and service level objective that has ``absent_seconds``."""
+    found = []
+    watched: list[ObjectiveSettings | SloSettings] = [*settings.objective, *settings.slo]
+    for each in watched:
+        if each.absent_seconds is not None:
+            start_ns = end_ns - round(each.absent_seconds * NANOSECONDS)
+            counted, n = _seen(database, each, start_ns=start_ns, end_ns=end_ns)
+            received, ever = database.rows(received_statement(start_ns=start_ns, end_ns=end_ns))[0]
+            found.append(absence(each, counted=counted, n=n, received=received, ever=bool(ever), end_ns=end_ns))
+    return found
+
+
+def _seen(
+    database: Database, objective: ObjectiveSettings | SloSettings, *, start_ns: int, end_ns: int
+) -> tuple[str, int]:
+    """Return what an objective counts, and how many of these were seen in a window."""
+    if isinstance(objective, ObjectiveSettings):
+        what = measure(objective.measure)
+        (seen,) = read_signals(database, start_ns=start_ns, end_ns=end_ns, labels=objective.labels)
+        measured = what.read(seen)
+        return what.counted, 0 if measured.value is None else measured.n
+    statement = budget_series_statement([objective], start_ns=start_ns, end_ns=end_ns, step_ns=end_ns - start_ns)
+    (count,) = budget_series_from_rows(database.rows(statement), [objective], steps=1)[objective.id]
+    return "scores" if objective.sli == "quality" else "requests", count.total
+
+
+def read_last_known(
+    database: Database, objective: ObjectiveSettings, *, end_ns: int, slots: int | None = None
+) -> Reading | None:
+    """Return what was measured of an objective when it was last known, at most a week before ``end_ns``.
+
+    Its window ends at the newest event that its measure may count.
+    """
+    where = And(
+        (Or(tuple(equals(event=kind) for kind in measure(objective.measure).kinds)), equals(**objective.labels))
+    )
+    start_ns = end_ns - LAST_KNOWN_SECONDS * NANOSECONDS
+    newest = database.query(where, start_ns=start_ns, end_ns=end_ns, limit=1, newest_first=True)
+    if not newest:
+        return None
+    (reading,) = read_objectives(database, [objective], end_ns=newest[0].ts_ns, slots=slots)
+    return reading if reading.value is not None else None
 
 
 def read_slos(database: Database, slos: Sequence[SloSettings], *, end_ns: int) -> list[SloReading]:
     """Judge every service level objective at ``end_ns``, in one statement."""
     if not slos:
         return []
-    counts = slo_counts_from_rows(database.rows(slo_statement(slos, end_ns=end_ns)), slos)
-    return [judge_slo(slo, counts[slo.id]) for slo in slos]
+    counts = slo_counts_from_rows(database.rows(slo_statement(slos, end_ns=end_ns)), slos, end_ns=end_ns)
+    return [judge_slo(slo, counts[slo.id], end_ns=end_ns) for slo in slos]
 
 
 def budget_series(
@@ -123,14 +188,13 @@ def budget_series(
 ) -> dict[str, tuple[list[int], list[Count]]]:
     """Return each objective's step ends and its counts up to each of them, from the start of its period to ``end_ns``.
 
-    One statement for each distinct length of period.
+    One statement for each distinct period.
     """
     found: dict[str, tuple[list[int], list[Count]]] = {}
-    for period_days in sorted({slo.period_days for slo in slos}):
-        same = [slo for slo in slos if slo.period_days == period_days]
-        period_ns = round(period_days * DAY_SECONDS * NANOSECONDS)
-        step_ns = -(-period_ns // MOST_STEPS)
-        start_ns = end_ns - period_ns
+    starts = {slo.id: period_of(slo, now_ns=end_ns).start_ns for slo in slos}
+    for start_ns in sorted(set(starts.values())):
+        same = [slo for slo in slos if starts[slo.id] == start_ns]
+        step_ns = -(-(end_ns - start_ns) // MOST_STEPS)
         rows = database.rows(budget_series_statement(same, start_ns=start_ns, end_ns=end_ns, step_ns=step_ns))
         ends = [end_ns - step_ns * back for back in reversed(range(MOST_STEPS))]
         for name, counts in budget_series_from_rows(rows, same, steps=MOST_STEPS).items():

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from opsloop.clock import NANOSECONDS, utc
 from opsloop.dashboard.amount import amount, share, span
 from opsloop.dashboard.burn import ALPHA, DAY_SECONDS, Count, Tier, TierReading, budget, tail
+from opsloop.dashboard.hysteresis import clear_at, holds
 from opsloop.dashboard.measure import measure
-from opsloop.dashboard.slo import SloReading, slo_tiers
+from opsloop.dashboard.period import period_of
+from opsloop.dashboard.slo import SloReading, period_seconds, slo_tiers
 from opsloop.settings import ObjectiveSettings, SloSettings
 from opsloop.verdict import Reading
 
@@ -45,21 +47,53 @@ def explain_objective(objective: ObjectiveSettings, reading: Reading) -> str:
     if objective.severe_factor is not None:
         edge = objective.threshold * objective.severe_factor if above else objective.threshold / objective.severe_factor
         lines.append(f"severe: {'above' if above else 'below'} {edge!r}")
+    if holds(objective):
+        lasting = f" for {span(objective.clear_for_seconds)}" if objective.clear_for_seconds else ""
+        lines.append(f"clears: {clear_at(objective)}{lasting}, once in breach{_clearing(reading)}")
+    if objective.absent_seconds is not None:
+        lines.append(f"absent-{objective.id}: in breach when nothing was measured for {span(objective.absent_seconds)}")
     return "\n".join([*lines, f"{reading.verdict}: {reading.reason}"])
 
 
-def explain_slo(slo: SloSettings, reading: SloReading, counts: Mapping[float, Count]) -> str:
+def _clearing(reading: Reading) -> str:
+    if not reading.held:
+        return ""
+    return "; not clear yet" if reading.clear_since_ns is None else f"; clear since {utc(reading.clear_since_ns)}"
+
+
+def explain_slo(slo: SloSettings, reading: SloReading, counts: Mapping[float, Count], *, end_ns: int) -> str:
     """Return the budget, what was spent of it, and each tier's windows, edge and evidence."""
     left = float(budget(slo.target))
-    period_seconds = slo.period_days * DAY_SECONDS
+    period = period_of(slo, now_ns=end_ns)
+    length = slo.period_days * DAY_SECONDS
+    what = f"{slo.sli}{_quality(slo)}"
+    whole = _count(counts[period_seconds(period, end_ns=end_ns)])
     lines = [
-        f"{slo.id}: {share(slo.target)} good by {slo.sli} over {span(period_seconds)}",
+        f"{slo.id}: {share(slo.target)} good by {what} over {_over(slo)}",
         f"budget: E = 1 - {slo.target!r} = {left:.6g}",
-        f"period: {_count(counts[period_seconds])}; left = 1 - (bad / total) / E = {_plain(reading.remaining_ratio)}",
     ]
+    if slo.calendar is None:
+        lines.append(f"period: {whole}; left = 1 - (bad / total) / E = {_plain(reading.remaining_ratio)}")
+    else:
+        first, following = utc(period.start_ns + 1), utc(period.end_ns + 1)
+        passed = period.passed(end_ns)
+        lines += [
+            f"period: {first} (inside) to {following} (outside), T = {span(period.seconds)}, of which p = {passed:.6g}",
+            f"so far: {whole}; left = 1 - (bad / total) / E * p = {_plain(reading.remaining_ratio)}",
+        ]
     for tier, judged in zip(slo_tiers(slo), reading.tiers, strict=True):
-        lines += _tier_lines(tier, judged, counts, left=left, period_seconds=period_seconds)
+        lines += _tier_lines(tier, judged, counts, left=left, period_seconds=length)
     return "\n".join([*lines, reading.sentence])
+
+
+def _over(slo: SloSettings) -> str:
+    return span(slo.period_days * DAY_SECONDS) if slo.calendar is None else f"a {slo.calendar} in {slo.time_zone}"
+
+
+def _quality(slo: SloSettings) -> str:
+    if slo.sli not in {"quality", "goodput"}:
+        return ""
+    return f" (a score{f' of {slo.scorer}' if slo.scorer else ''} of at least {slo.threshold:g})"
 
 
 def _tier_lines(

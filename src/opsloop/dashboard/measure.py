@@ -37,6 +37,11 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
     """How it is worked out, for a person to do the same."""
     read: Callable[[Signals], Measured]
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Return the kinds of event that it may count."""
+        return _EVENTS[self.counted]
+
 
 def measure(name: str) -> Measure:
     """Return the measure of that name. Raises :class:`ConfigError` that names near ones.
@@ -50,6 +55,17 @@ def measure(name: str) -> Measure:
         raise ConfigError(f"there is no measure {name!r}", fix=fix)
     return MEASURES[name]
 
+
+_EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "requests": ("request",),
+    "retrievals": ("retrieve", "tool"),
+    "model calls": ("llm", "embed"),
+    "metered calls": ("llm", "embed", "request"),
+    "tool calls": ("tool",),
+    "scores": ("score",),
+    "observations": ("gauge", "limit", "request"),
+    "events": ("request",),
+}
 
 _KINDS: Final[tuple[tuple[str, str, str, Callable[[Latencies], Latency]], ...]] = (
     ("latency", "latency", "requests", lambda found: found.served),
@@ -175,7 +191,10 @@ MEASURES: Final[Mapping[str, Measure]] = {
         title="fullest resource",
         unit="ratio",
         counted="observations",
-        formula="largest used / limit: latest of a gauge, p95 of a limit's used_ratio and of in_flight over slots",
+        formula=(
+            "largest used / limit: latest of a gauge (with a queue: 0 unless it is above 0.9 and somebody waits),"
+            " p95 of a limit's used_ratio and of in_flight over slots"
+        ),
         read=_saturation,
     ),
     "quality_mean": Measure(

@@ -5,15 +5,17 @@ SLI: events, and which of them are bad
     ``availability``        served requests; bad when they failed
     ``latency``             served requests with a duration; bad above ``threshold_us``
     ``time_to_first_token`` served requests with that time; bad above ``threshold_us``
-    ``quality``             scored rows; bad with a score under 0.5
-    ``goodput``             served requests; bad when they failed, had an answer that was scored under 0.5 in the
-                            period, or took more than ``threshold_us``
+    ``quality``             scored rows, of ``scorer`` where it is set; bad with a score under ``threshold``
+    ``goodput``             served requests; bad when they failed, had an answer that was scored under ``threshold`` (by
+                            ``scorer``) in the period, or took more than ``threshold_us``
     ======================  ==================================================================================
 
     Requests that our own limiter rejected are in no total: turning them away is a promise kept to the others.
 Rule
-    The budget is *event-weighted*: ``remaining = 1 - (bad / total) / E`` over all events of the period, never a mean of
-    the ratios of slices. It may be negative, and is shown so. At burn b it lasts ``T * remaining / b`` longer.
+    The budget is *event-weighted*: ``spent = (bad / total) / E`` over all events of the period, never a mean of the
+    ratios of slices. Of a calendar period that is still running the share p has passed, and the events so far stand
+    for those to come: ``spent = (bad / total) / E * p``, which is exact at its end; a rolling period is always whole,
+    p = 1. ``remaining = 1 - spent`` may be negative, and is shown so. At burn b it lasts ``T * remaining / b`` longer.
 """
 
 from __future__ import annotations
@@ -26,26 +28,24 @@ import msgspec
 from opsloop.clock import NANOSECONDS
 from opsloop.dashboard.amount import amount, share, span
 from opsloop.dashboard.burn import DAY_SECONDS, Count, Tier, TierReading, budget, burn, judge_tiers, tiers
+from opsloop.dashboard.period import Period, period_of
 from opsloop.dashboard.quality import score_of
 from opsloop.dashboard.window import rejected
-from opsloop.event import Event
+from opsloop.event import Event, flatten
 from opsloop.filter import equals, matches
 from opsloop.settings import SloSettings
 from opsloop.verdict import Reading, Verdict
 
 __all__ = [
-    "GOOD_SCORE",
     "SloReading",
     "burn_readings",
     "count_slo",
     "is_good",
     "judge_slo",
+    "period_seconds",
     "slo_tiers",
     "slo_windows",
 ]
-
-GOOD_SCORE: Final = 0.5
-"""A score at or above this is a good answer."""
 
 GROUP_OF: Final[Mapping[str, str]] = {
     "availability": "errors",
@@ -71,6 +71,12 @@ class SloReading(msgspec.Struct, frozen=True, kw_only=True):
     total: int
     remaining_ratio: float | None
     """The share of the budget that is left; below 0 when overspent, ``None`` without events."""
+    period_start_ns: int
+    """Its period so far is ``(period_start_ns, now]``."""
+    period_end_ns: int
+    """When the period ends and a new budget begins; now for a rolling period, which never does."""
+    calendar: str | None
+    """``week``, ``month`` or ``quarter``; ``None`` for a rolling period."""
     burn_1h: float | None
     burn_6h: float | None
     burn_1d: float | None
@@ -85,14 +91,21 @@ def slo_tiers(slo: SloSettings) -> tuple[Tier, ...]:
     return tiers(target=slo.target, period_days=slo.period_days)
 
 
-def slo_windows(slo: SloSettings) -> tuple[float, ...]:
-    """Return the lengths in seconds of every window that :func:`judge_slo` needs, shortest first.
+def slo_windows(slo: SloSettings, *, end_ns: int) -> dict[float, int]:
+    """Return every window ``(start, end_ns]`` that :func:`judge_slo` needs: its start in ns by its length in seconds.
 
-    >>> slo_windows(SloSettings(id="up"))[:3]
-    (300.0, 1800.0, 3600.0)
+    >>> list(slo_windows(SloSettings(id="up"), end_ns=0).items())[:2]
+    [(300.0, -300000000000), (1800.0, -1800000000000)]
     """
     pairs = {seconds for tier in slo_tiers(slo) for seconds in (tier.long_seconds, tier.short_seconds)}
-    return tuple(sorted(pairs | set(RECENT) | {slo.period_days * DAY_SECONDS}))
+    starts = {seconds: end_ns - round(seconds * NANOSECONDS) for seconds in pairs | set(RECENT)}
+    period = period_of(slo, now_ns=end_ns)
+    return dict(sorted((starts | {period_seconds(period, end_ns=end_ns): period.start_ns}).items()))
+
+
+def period_seconds(period: Period, *, end_ns: int) -> float:
+    """Return the length in seconds of the window that counts the period so far."""
+    return (end_ns - period.start_ns) / NANOSECONDS
 
 
 def count_slo(
@@ -104,10 +117,11 @@ def count_slo(
     >>> count_slo(SloSettings(id="up"), [failed], end_ns=10)[300.0]
     Count(bad=1, total=1)
     """
-    lengths = slo_windows(slo) if windows is None else tuple(windows)
-    starts = {seconds: end_ns - round(seconds * NANOSECONDS) for seconds in lengths}
+    starts = slo_windows(slo, end_ns=end_ns)
+    if windows is not None:
+        starts = {seconds: end_ns - round(seconds * NANOSECONDS) for seconds in windows}
     period = [event for event in events if min(starts.values()) < event.ts_ns <= end_ns]
-    poor = _poorly_answered(period) if slo.sli == "goodput" else frozenset[str]()
+    poor = _poorly_answered(slo, period) if slo.sli == "goodput" else frozenset[str]()
     where = equals(**slo.labels)
     seen = [
         (event.ts_ns, good)
@@ -123,25 +137,26 @@ def count_slo(
     }
 
 
-def judge_slo(slo: SloSettings, counts: Mapping[float, Count]) -> SloReading:
-    """Return the reading of an objective from the counts of :func:`slo_windows`.
+def judge_slo(slo: SloSettings, counts: Mapping[float, Count], *, end_ns: int) -> SloReading:
+    """Return the reading of an objective at ``end_ns`` from the counts of :func:`slo_windows`.
 
-    >>> counts = dict.fromkeys(slo_windows(SloSettings(id="up", target=0.99)), Count(1, 200))
-    >>> judge_slo(SloSettings(id="up", target=0.99), counts).sentence
+    >>> counts = dict.fromkeys(slo_windows(SloSettings(id="up", target=0.99), end_ns=0), Count(1, 200))
+    >>> judge_slo(SloSettings(id="up", target=0.99), counts, end_ns=0).sentence
     '50.0% of the budget is left: 1 of 200 bad in 30 d, 1% allowed. At burn 0.50x it lasts 30 d more.'
     """
-    period_seconds = slo.period_days * DAY_SECONDS
-    whole = counts[period_seconds]
+    period = period_of(slo, now_ns=end_ns)
+    whole = counts[period_seconds(period, end_ns=end_ns)]
     spent = burn(whole, slo.target)
-    remaining = None if spent is None else 1 - spent
+    remaining = None if spent is None else 1 - spent * period.passed(end_ns)
     hour, six, day = (burn(counts[seconds], slo.target) for seconds in RECENT)
     exhausts = None
     if remaining is not None and remaining <= 0:
         exhausts = 0.0
     elif remaining is not None and hour:
-        exhausts = period_seconds * remaining / hour
+        exhausts = period.seconds * remaining / hour
     found = slo_tiers(slo)
     pairs = [(counts[tier.long_seconds], counts[tier.short_seconds]) for tier in found]
+    resets_seconds = (period.end_ns - end_ns) / NANOSECONDS
     return SloReading(
         id=slo.id,
         sli=slo.sli,
@@ -150,11 +165,14 @@ def judge_slo(slo: SloSettings, counts: Mapping[float, Count]) -> SloReading:
         bad=whole.bad,
         total=whole.total,
         remaining_ratio=remaining,
+        period_start_ns=period.start_ns,
+        period_end_ns=period.end_ns,
+        calendar=slo.calendar,
         burn_1h=hour,
         burn_6h=six,
         burn_1d=day,
         exhausts_in_seconds=exhausts,
-        sentence=_sentence(slo, whole, remaining, hour, exhausts),
+        sentence=_sentence(slo, whole, remaining, hour, exhausts, resets_seconds=resets_seconds),
         tiers=judge_tiers(found, pairs, target=slo.target),
     )
 
@@ -165,8 +183,8 @@ def burn_readings(slo: SloSettings, found: SloReading, *, end_ns: int) -> tuple[
     Either tier of a pair is enough. A burn of the fastest tier is severe: by the SRE workbook it pages alone.
 
     >>> up = SloSettings(id="up", target=0.99)
-    >>> counts = dict.fromkeys(slo_windows(up), Count(50, 200))
-    >>> [reading.id for reading in burn_readings(up, judge_slo(up, counts), end_ns=0)]
+    >>> counts = dict.fromkeys(slo_windows(up, end_ns=0), Count(50, 200))
+    >>> [reading.id for reading in burn_readings(up, judge_slo(up, counts, end_ns=0), end_ns=0)]
     ['burn-up', 'slow-burn-up']
     """
     pages, tickets = found.tiers[:2], found.tiers[2:]
@@ -207,8 +225,8 @@ def is_good(slo: SloSettings, event: Event, *, poorly_answered: frozenset[str] =
     False
     """
     if slo.sli == "quality":
-        pair = score_of(event)
-        return None if pair is None else pair[0] >= GOOD_SCORE
+        score = _score(slo, event)
+        return None if score is None else score >= slo.threshold
     if event.event != "request" or rejected(event):
         return None
     if slo.sli == "availability":
@@ -222,25 +240,39 @@ def is_good(slo: SloSettings, event: Event, *, poorly_answered: frozenset[str] =
     return None if took is None or limit is None else took <= limit
 
 
-def _poorly_answered(events: Iterable[Event]) -> frozenset[str]:
-    """Return the ids of the requests with a score under :data:`GOOD_SCORE`."""
-    pairs = ((event.request_id, score_of(event)) for event in events if event.request_id)
-    return frozenset(name for name, pair in pairs if pair is not None and pair[0] < GOOD_SCORE)
+def _score(slo: SloSettings, event: Event) -> float | None:
+    """Return the score of a row that the objective looks at; what could not be scored has none."""
+    pair = score_of(event)
+    if pair is None or (slo.scorer and flatten(event.attributes).get("scorer") != slo.scorer):
+        return None
+    return pair[0]
+
+
+def _poorly_answered(slo: SloSettings, events: Iterable[Event]) -> frozenset[str]:
+    """Return the ids of the requests with a score under the objective's threshold."""
+    scores = ((event.request_id, _score(slo, event)) for event in events if event.request_id)
+    return frozenset(name for name, score in scores if score is not None and score < slo.threshold)
 
 
 def _sentence(
-    slo: SloSettings, whole: Count, remaining: float | None, hour: float | None, exhausts: float | None
+    slo: SloSettings,
+    whole: Count,
+    remaining: float | None,
+    hour: float | None,
+    exhausts: float | None,
+    *,
+    resets_seconds: float,
 ) -> str:
-    period = span(slo.period_days * DAY_SECONDS)
+    period = f"this {slo.calendar}" if slo.calendar else span(slo.period_days * DAY_SECONDS)
     if remaining is None:
         return f"No events in {period}: nothing is known of the budget."
     allowed = share(float(budget(slo.target)))
     facts = f"{whole.bad} of {whole.total} bad in {period}, {allowed} allowed"
+    resets = f" A new one begins in {span(resets_seconds)}." if slo.calendar else ""
     if exhausts == 0.0:
-        return f"The budget is spent {1 - remaining:.1f} times: {facts}."
+        return f"The budget is spent {1 - remaining:.1f} times: {facts}.{resets}"
     text = f"{amount(remaining, 'ratio')} of the budget is left: {facts}."
     if exhausts is None:
-        return (
-            f"{text} Nothing was lost in the last hour." if hour is not None else f"{text} No events in the last hour."
-        )
-    return f"{text} At burn {amount(hour, 'burn')} it lasts {span(exhausts)} more."
+        last = "Nothing was lost in the last hour." if hour is not None else "No events in the last hour."
+        return f"{text} {last}{resets}"
+    return f"{text} At burn {amount(hour, 'burn')} it lasts {span(exhausts)} more.{resets}"

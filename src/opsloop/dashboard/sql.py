@@ -16,9 +16,9 @@ from opsloop.dashboard.cost import Cost
 from opsloop.dashboard.errors import Errors
 from opsloop.dashboard.latency import Latencies, Latency
 from opsloop.dashboard.quality import LEAST_PROBABILITY, Quality
-from opsloop.dashboard.saturation import LARGEST, LEVEL, SLOTS, Saturation, fullest
+from opsloop.dashboard.saturation import LARGEST, LEVEL, SLOTS, Gauge, Saturation, Series, fullest, short
 from opsloop.dashboard.signals import Signals
-from opsloop.dashboard.slo import GOOD_SCORE, slo_windows
+from opsloop.dashboard.slo import slo_windows
 from opsloop.dashboard.traffic import Traffic
 from opsloop.dashboard.window import JUDGEMENTS, OWN_SERVICE, STAGES
 from opsloop.filter import Statement, compile_filter, equals
@@ -145,28 +145,37 @@ def signals_statement(
 def levels_statement(
     *, start_ns: int, end_ns: int, step_ns: int | None = None, labels: Mapping[str, str] | None = None
 ) -> Statement:
-    """Return the statement of the resources' levels: rows of (step, kind, name, observations, level)."""
+    """Return the statement of the resources' levels.
+
+    Its rows are (step, kind, name, observations, level, service, model, series, queue). A gauge that others name as
+    their queue has a second row, of the kind ``queue``, whose level is its latest value.
+    """
     where, key, parameters = _scope(start_ns=start_ns, end_ns=end_ns, step_ns=step_ns, labels=labels)
     value, limit = _number("leaves['value']"), _number("leaves['limit']")
     running = _number("leaves['in_flight']")
     head, tail = len("limits."), len(".used_ratio")
+    place = "toString(service), toString(model), leaves['series']"
     observed = (
         "multiIf("
-        f"event = 'gauge', [tuple('gauge', leaves['name'], toString(service), toString(model),"
-        f" if({limit} != 0, {value} / {limit}, NULL))],"
+        f"event = 'gauge', [tuple('gauge', leaves['name'], {place}, leaves['queue'],"
+        f" if({limit} != 0, {value} / {limit}, NULL)),"
+        f" tuple('queue', leaves['name'], {place}, '', if(has(queues, leaves['name']), {value}, NULL))],"
         f" event = 'limit', arrayMap((path, leaf) -> tuple('limit', substring(path, {head + 1},"
-        f" length(path) - {head + tail}), '', '', if(startsWith(path, 'limits.') AND endsWith(path, '.used_ratio')"
-        f" AND length(path) > {head + tail}, {_number('leaf')}, NULL)),"
+        f" length(path) - {head + tail}), '', '', '', '', if(startsWith(path, 'limits.')"
+        f" AND endsWith(path, '.used_ratio') AND length(path) > {head + tail}, {_number('leaf')}, NULL)),"
         " arrayMap(path -> toString(path), mapKeys(leaves)), mapValues(leaves)),"
-        f" [tuple('{SLOTS}', '', '', '', {running})])"
+        f" [tuple('{SLOTS}', '', '', '', '', '', {running})])"
     )
     sql = (
+        "WITH (SELECT groupUniqArrayArray(splitByChar(' ', leaves['queue'])) FROM events"
+        f" WHERE {where} AND event = 'gauge' AND leaves['queue'] != '') AS queues "
         "SELECT step, seen.1 AS kind, seen.2 AS name, count(),"
-        f" if(kind = 'gauge', argMax(level, (ts_ns, sequence)), quantileExactInclusive({LEVEL!r})(level)) FROM ("
-        f"SELECT ts_ns, sequence, {key} AS step, arrayJoin({observed}) AS seen, assumeNotNull(seen.5) AS level"
+        f" if(kind IN ('gauge', 'queue'), argMax(level, (ts_ns, sequence)), quantileExactInclusive({LEVEL!r})(level)),"
+        " seen.3, seen.4, seen.5, argMax(seen.6, (ts_ns, sequence)) FROM ("
+        f"SELECT ts_ns, sequence, {key} AS step, arrayJoin({observed}) AS seen, assumeNotNull(seen.7) AS level"
         f" FROM events WHERE {where} AND event IN ('gauge', 'limit', 'request')"
-        f" AND ifNull(seen.5 >= 0 AND seen.5 <= {LARGEST!r}, false)"
-        f") GROUP BY step, kind, name, seen.3, seen.4{_PLAIN}"
+        f" AND ifNull(seen.7 >= 0 AND seen.7 <= {LARGEST!r}, false)"
+        f") GROUP BY step, kind, name, seen.3, seen.4, seen.5{_PLAIN}"
     )
     return Statement(sql, parameters)
 
@@ -247,14 +256,20 @@ def _quantiles(row: Mapping[str, Any], name: str) -> Latency:
 
 
 def _saturation(rows: Iterable[Sequence[Any]], slots: int | None) -> Saturation:
-    pairs, n = [], 0
-    for _, kind, name, observations, level in rows:
-        if kind == SLOTS and not slots:
-            continue
-        n += observations
-        resource = {"gauge": name, "limit": f"limit {name}"}.get(kind, SLOTS)
-        pairs.append((resource, level / slots if slots and kind == SLOTS else level))
-    return fullest(pairs, n=n)
+    gauges: dict[Series, Gauge] = {}
+    values: dict[Series, float] = {}
+    levels = []
+    for _, kind, name, observations, level, service, model, series, queue in rows:
+        match kind:
+            case "gauge":
+                gauges[name, service, model, series] = Gauge(level, queue, observations)
+            case "queue":
+                values[name, service, model, series] = level
+            case "limit":
+                levels.append((f"limit {name}", level, observations))
+            case _ if slots:
+                levels.append((SLOTS, level / slots, observations))
+    return fullest([*short(gauges, values), *levels])
 
 
 def slo_statement(slos: Sequence[SloSettings], *, end_ns: int) -> Statement:
@@ -263,7 +278,7 @@ def slo_statement(slos: Sequence[SloSettings], *, end_ns: int) -> Statement:
     All windows end now, so they lie in one another: each row is one *band*, the events that a window has more than the
     next shorter one, and its number is that window's place in order of length.
     """
-    starts = [end_ns - round(seconds * NANOSECONDS) for seconds in _lengths(slos)]
+    starts = list(_windows(slos, end_ns=end_ns).values())
     inner, parameters = _judged(slos, start_ns=starts[-1], end_ns=end_ns)
     parameters |= {f"from{band}": start_ns for band, start_ns in enumerate(starts)}
     tests = ", ".join(f"ts_ns > {{from{band}:Int64}}, {band}" for band in range(len(starts) - 1))
@@ -271,21 +286,24 @@ def slo_statement(slos: Sequence[SloSettings], *, end_ns: int) -> Statement:
     return Statement(sql, parameters)
 
 
-def slo_counts_from_rows(rows: Iterable[Sequence[int]], slos: Sequence[SloSettings]) -> dict[str, dict[float, Count]]:
+def slo_counts_from_rows(
+    rows: Iterable[Sequence[int]], slos: Sequence[SloSettings], *, end_ns: int
+) -> dict[str, dict[float, Count]]:
     """Return the counts of each objective by window length, as :func:`opsloop.dashboard.slo.count_slo` does."""
-    bands, lengths = list(rows), _lengths(slos)
+    bands, lengths = list(rows), list(_windows(slos, end_ns=end_ns))
     found: dict[str, dict[float, Count]] = {}
     for index, slo in enumerate(slos):
         bad, total = 1 + 2 * index, 2 + 2 * index
         found[slo.id] = {}
-        for seconds in slo_windows(slo):
+        for seconds in slo_windows(slo, end_ns=end_ns):
             inside = [row for row in bands if row[0] <= lengths.index(seconds)]
             found[slo.id][seconds] = Count(sum(row[bad] for row in inside), sum(row[total] for row in inside))
     return found
 
 
-def _lengths(slos: Sequence[SloSettings]) -> list[float]:
-    return sorted({seconds for slo in slos for seconds in slo_windows(slo)})
+def _windows(slos: Sequence[SloSettings], *, end_ns: int) -> dict[float, int]:
+    """Return the start of every window by its length, shortest first."""
+    return dict(sorted(pair for slo in slos for pair in slo_windows(slo, end_ns=end_ns).items()))
 
 
 def _counts(slos: Sequence[SloSettings]) -> str:
@@ -321,8 +339,10 @@ def _judged(slos: Sequence[SloSettings], *, start_ns: int, end_ns: int) -> tuple
         parameters |= selected.parameters
         if slo.threshold_us is not None:
             parameters[f"s{index}_limit"] = slo.threshold_us
+        if slo.sli in {"quality", "goodput"}:
+            parameters |= {f"s{index}_score": slo.threshold, f"s{index}_scorer": slo.scorer}
         if slo.sli == "goodput":
-            parameters[f"s{index}_start"] = end_ns - round(max(slo_windows(slo)) * NANOSECONDS)
+            parameters[f"s{index}_start"] = min(slo_windows(slo, end_ns=end_ns).values())
             named.append(f"request_id IN {_poorly_answered(index)} AS poor{index}")
         named.append(f"{selected.sql} AS selected{index}")
         counted, bad = _sli(slo, index)
@@ -332,12 +352,20 @@ def _judged(slos: Sequence[SloSettings], *, start_ns: int, end_ns: int) -> tuple
 
 
 def _poorly_answered(index: int) -> str:
-    """Return the query of the requests with a score under :data:`GOOD_SCORE` in the objective's period."""
+    """Return the query of the requests with a score under the objective's threshold in its period."""
     return (
-        f"(SELECT request_id FROM (SELECT request_id, {', '.join(_SCORING)} FROM events WHERE event = 'score'"
+        f"(SELECT request_id FROM (SELECT request_id, leaves, {', '.join(_SCORING)} FROM events WHERE event = 'score'"
         f" AND ts_ns > {{s{index}_start:Int64}} AND ts_ns <= {{end_ns:Int64}} AND request_id != '')"
-        f" WHERE scored AND ifNull(score < {GOOD_SCORE!r}, false))"
+        f" WHERE scored AND {_by_scorer(index)} AND {_poor(index)})"
     )
+
+
+def _by_scorer(index: int) -> str:
+    return f"({{s{index}_scorer:String}} = '' OR leaves['scorer'] = {{s{index}_scorer:String}})"
+
+
+def _poor(index: int) -> str:
+    return f"ifNull(score < {{s{index}_score:Float64}}, false)"
 
 
 def _sli(slo: SloSettings, index: int) -> tuple[str, str]:
@@ -345,7 +373,7 @@ def _sli(slo: SloSettings, index: int) -> tuple[str, str]:
     limit, limited = f"{{s{index}_limit:UInt64}}", slo.threshold_us is not None
     match slo.sli:
         case "quality":
-            return "scored", f"ifNull(score < {GOOD_SCORE!r}, false)"
+            return f"scored AND {_by_scorer(index)}", _poor(index)
         case "availability":
             return "served", "error"
         case "goodput":

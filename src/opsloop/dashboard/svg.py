@@ -102,7 +102,7 @@ def _grid(times: Sequence[int], top: float, unit: str) -> list[str]:
     for share in (0.0, 0.5, 1.0):
         y = _y(top * share, top)
         lines.append(f'<line class="g" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        label = escape(amount(top * share, unit))
+        label = escape(amount(top * share, unit)) if share else "0"
         lines.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
     if times:
         for place, anchor in ((0, "start"), (len(times) - 1, "end")):

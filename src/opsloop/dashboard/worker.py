@@ -5,23 +5,16 @@ What was last said of each objective is read back from the stream, so a worker t
 
 from __future__ import annotations
 
-from typing import Final
-
 from opsloop.clock import Clock
-from opsloop.dashboard.evaluation import read_objectives, read_slos, slots_of
+from opsloop.dashboard.evaluation import read_absences, read_objectives, read_slos, slots_of
+from opsloop.dashboard.hysteresis import said_from_rows, said_statement, state_of
 from opsloop.dashboard.measure import measure
 from opsloop.dashboard.slo import burn_readings
-from opsloop.filter import Statement
 from opsloop.settings import Settings
 from opsloop.stream import Database
 from opsloop.verdict import Reading, reading_event
 
 __all__ = ["SignalWorker"]
-
-_LAST_SAID: Final = (
-    "SELECT leaves['id'] AS id, argMax((leaves['verdict'], leaves['severe'] = 'true'), (ts_ns, sequence)) FROM events"
-    " WHERE event = 'breach' AND leaves['id'] IN {ids:Array(String)} GROUP BY id"
-)
 
 
 class SignalWorker:
@@ -46,12 +39,10 @@ class SignalWorker:
         found = read_slos(database, settings.slo, end_ns=now_ns)
         for slo, judged in zip(settings.slo, found, strict=True):
             readings.extend(burn_readings(slo, judged, end_ns=now_ns))
-        said = self._last_said([reading.id for reading in readings])
-        changed = [reading for reading in readings if said.get(reading.id) != (reading.verdict, reading.severe)]
+        readings.extend(read_absences(database, settings, end_ns=now_ns))
+        names = [reading.id for reading in readings]
+        said = said_from_rows(database.rows(said_statement(names, end_ns=now_ns)))
+        changed = [reading for reading in readings if said.get(reading.id) != state_of(reading)]
         if changed:
             database.append(reading_event(reading, service=settings.log.service) for reading in changed)
         return readings
-
-    def _last_said(self, names: list[str]) -> dict[str, tuple[str, bool]]:
-        rows = self._database.rows(Statement(_LAST_SAID, {"ids": names}))
-        return {name: (verdict, bool(severe)) for name, (verdict, severe) in rows}

@@ -12,10 +12,13 @@ Limits
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["MOST_SHAPES", "Attributes", "matching", "present"]
+__all__ = ["MOST_SHAPES", "Attributes", "Name", "matching", "present"]
+
+Name = str | tuple[str | int, ...]
+"""An attribute's name, or a path into an attribute that holds JSON: its name, then keys and positions."""
 
 MOST_SHAPES: Final = 1024
 
@@ -48,13 +51,18 @@ class Attributes(dict[str, Any]):
         self.shape = shape
 
 
-def present(attributes: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return those of ``names`` that the attributes have, in the order of ``names``; of a plain mapping, all names."""
-    if not isinstance(attributes, Attributes):
+def present(attributes: Mapping[Any, Any], names: Sequence[Name]) -> Sequence[Name]:
+    """Return those of ``names`` that the attributes have, in the order of ``names``; of a plain mapping, all names.
+
+    A path is there when its attribute is.
+    """
+    if not isinstance(attributes, Attributes) or not isinstance(names, tuple):
         return names
-    found: tuple[str, ...] | None = attributes.shape.get(names)
+    found: tuple[Name, ...] | None = attributes.shape.get(names)
     if found is None:
-        found = attributes.shape[names] = tuple(name for name in names if name in attributes)
+        found = attributes.shape[names] = tuple(
+            name for name in names if (name if isinstance(name, str) else name[0]) in attributes
+        )
     return found
 
 

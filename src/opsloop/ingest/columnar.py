@@ -25,14 +25,14 @@ from typing import Any, Final
 
 from opsloop.event import INT64_MAX
 from opsloop.ingest import content, mapping
-from opsloop.ingest.attributes import Attributes
+from opsloop.ingest.attributes import Attributes, Name
 
 __all__ = ["LEAST_SPANS", "SCHEMA", "STRUCTURE", "asked_for", "source", "statement"]
 
 LEAST_SPANS: Final = 2000
 SCHEMA: Final = str(resources.files("opsloop.ingest").joinpath("otlp.proto"))
 
-_TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
+_TEXTS: Final[Mapping[str, tuple[Name, ...]]] = {
     **{f"mark_{place}": (name,) for place, name in enumerate((*mapping.KIND_NAMES, *mapping.KIND_FALLBACKS))},
     "model": mapping.MODEL,
     "provider": mapping.PROVIDER,
@@ -47,27 +47,29 @@ _TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
     "tool_call": ("gen_ai.tool.call.id",),
 }
 _TOOL_MARKS: Final = ("gen_ai.tool.name", "gen_ai.tool.call.id")
-_COUNTS: Final[Mapping[str, tuple[str, ...]]] = {
+_COUNTS: Final[Mapping[str, tuple[Name, ...]]] = {
     "status_code": mapping.STATUS_CODE,
     "input_tokens": mapping.INPUT_TOKENS,
     "output_tokens": mapping.OUTPUT_TOKENS,
 }
-_REALS: Final[Mapping[str, tuple[str, ...]]] = {
+_REALS: Final[Mapping[str, tuple[Name, ...]]] = {
     "usd": mapping.COST_USD,
     "first_seconds": mapping.FIRST_TOKEN_SECONDS,
     "first_milliseconds": mapping.FIRST_TOKEN_MILLISECONDS,
 }
-_CONTENT: Final[Mapping[str, tuple[str, ...]]] = {
+_CONTENT: Final[Mapping[str, tuple[Name, ...]]] = {
     "input": content.INPUT,
     "output": content.OUTPUT,
     "finish_reason": content.FINISH,
 }
 _ORIGIN: Final[Mapping[str, tuple[str, ...]]] = {
     "service": ("service.name",),
-    "release": ("service.version",),
-    "environment": ("deployment.environment.name", "deployment.environment"),
+    "release": mapping.RELEASE,
+    "environment": mapping.ENVIRONMENT,
 }
 _OWN: Final = (*_CONTENT, "documents", "span_name", "negative_duration_ns")
+_SHAPED: Final = r'^[\\s\\[{"]|^null$'
+"""How a content begins that is not just a text: JSON of any kind."""
 _PLAIN_TEXT: Final = r"^[ !#-\\[\\]-~]*$"
 
 
@@ -79,16 +81,16 @@ class _Watched(Attributes):
     def __init__(self, values: Mapping[str, Any]) -> None:
         super().__init__(values)
         self.shape = type(self.shape)()  # one of its own: what is kept in it is what was asked
-        self.asked: set[str] = set()
+        self.asked: set[Name] = set()
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(self, name: Any, default: Any = None) -> Any:
         self.asked.add(name)
         return super().get(name, default)
 
 
 def asked_for() -> tuple[frozenset[str], frozenset[re.Pattern[str]]]:
     """Return every attribute name and every pattern of names that the mapping of a span asks for, of whatever kind."""
-    names: set[str] = set()
+    names: set[Name] = set()
     patterns: set[re.Pattern[str]] = set()
     for mark in ("", *mapping.KINDS):
         watched = _Watched({mapping.KIND_NAMES[0]: mark} if mark else {})
@@ -99,7 +101,12 @@ def asked_for() -> tuple[frozenset[str], frozenset[re.Pattern[str]]]:
                 patterns.add(asked)
             else:
                 names.update(asked)
-    return frozenset(names), frozenset(patterns)
+    return frozenset(map(_attribute, names)), frozenset(patterns)
+
+
+def _attribute(name: Name) -> str:
+    """Return the attribute that a path leads into; a plain name is its own."""
+    return name if isinstance(name, str) else str(name[0])
 
 
 def _empty_span(attributes: Attributes) -> mapping.SpanRecord:
@@ -119,16 +126,33 @@ class _Numbers:
         asked, self.patterns = asked_for()
         tables = (_TEXTS, _COUNTS, _REALS, _CONTENT)
         tabled = frozenset(name for table in tables for name in _flat(table))
+        paths = {
+            _attribute(name)
+            for table in tables
+            for names in table.values()
+            for name in names
+            if not isinstance(name, str)
+        }
         structured = (asked & content.STRUCTURED) - tabled
-        homes = Counter(name for table in tables for name in frozenset(_flat(table)))
-        python_only = {*(asked - tabled - structured), *_OWN, *(name for name, count in homes.items() if count > 1)}
+        homes = Counter(name for _, names in _columns(tables) for name in frozenset(names))
+        python_only = {
+            *(asked - tabled - structured),
+            *_OWN,
+            *paths,
+            *(_attribute(name) for name, count in homes.items() if count > 1),
+        }
         self.of: dict[str, int] = {}
         self.ends: list[int] = []
         self.columns = [column for table in tables for column in table]
         for members in (*map(_flat, tables), sorted(structured)):
             self._number(name for name in members if name not in python_only)
         self._number(sorted(python_only))
-        home = {name: place for place, (_, names) in enumerate(_columns(tables), 1) for name in names}
+        home = {
+            name: place
+            for place, (_, names) in enumerate(_columns(tables), 1)
+            for name in names
+            if isinstance(name, str)
+        }
         self.homes = [home.get(name, 0) for name in self.of]
 
     def _number(self, names: Iterable[str]) -> None:
@@ -153,12 +177,13 @@ class _Numbers:
 _TEXT, _COUNT, _REAL, _PLAIN_CONTENT, _STRUCTURED, _PYTHON_ONLY = range(6)
 
 
-def _columns(tables: Iterable[Mapping[str, tuple[str, ...]]]) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _columns(tables: Iterable[Mapping[str, tuple[Name, ...]]]) -> Iterator[tuple[str, tuple[Name, ...]]]:
     return (item for table in tables for item in table.items())
 
 
-def _flat(table: Mapping[str, Iterable[str]]) -> Iterator[str]:
-    return (name for names in table.values() for name in names)
+def _flat(table: Mapping[str, Iterable[Name]]) -> Iterator[str]:
+    """Return the plain names of a table; what a path leads into is for Python to read."""
+    return (name for names in table.values() for name in names if isinstance(name, str))
 
 
 @cache
@@ -208,7 +233,7 @@ def _spans(source: str) -> str:
         found = ", ".join(f"ifNull(own.value.text[indexOf(own.key, '{name}')], '')" for name in names)
         texts.append(f"{_first_text(f'[{found}]')} AS own_{column}")
     named = ", ".join(f"'{name}'" for name in _flat(_ORIGIN))
-    unclear = f"arrayExists((k, t) -> k IN ({named}) AND t IS NULL, own.key, own.value.text)"
+    unclear = f"arrayExists((k, t) -> k IN ({named}) AND (t IS NULL OR {_quoted('t')}), own.key, own.value.text)"
     unclear += " OR length(arrayDistinct(own.key)) != length(own.key)"
     groups = f"SELECT arrayJoin(resource_spans) AS g, g.resource.attributes AS own FROM {source}"
     scopes = f"SELECT {', '.join(texts)}, {unclear} AS unclear, arrayJoin(g.scope_spans) AS scope FROM ({groups})"
@@ -220,6 +245,11 @@ def _spans(source: str) -> str:
     )
     ids = ", ".join(f"span.{name} AS {name}_bytes" for name in ("trace_id", "span_id", "parent_span_id"))
     return f"SELECT {origin}, unclear, {ids}, {fields}, span.attributes.key AS names, {values} FROM ({spans})"
+
+
+def _quoted(text: str) -> str:
+    """Return the condition that a text is in JSON quotes, and so stands for what it quotes."""
+    return f"(startsWith({text}, '\"') AND endsWith({text}, '\"'))"
 
 
 def _first_text(texts: str) -> str:
@@ -265,7 +295,8 @@ def _telling(numbers: _Numbers) -> str:
     patterns = "|".join(pattern.pattern.replace(r"\d{1,6}", "[^.]+") for pattern in numbers.patterns)
     quoted = patterns.replace("\\", "\\\\")
     return (
-        f"arrayMap((n, t, name) -> {numbers.within(_STRUCTURED)} OR ({numbers.within(_PLAIN_CONTENT)} AND t IS NULL)"
+        f"arrayMap((n, t, name) -> {numbers.within(_STRUCTURED)}"
+        f" OR ({numbers.within(_PLAIN_CONTENT)} AND (t IS NULL OR match(t, '{_SHAPED}')))"
         f" OR (n = 0 AND match(name, '^(?:{quoted})$')), numbers, texts, names) AS telling"
     )
 
@@ -273,7 +304,7 @@ def _telling(numbers: _Numbers) -> str:
 def _odd(numbers: _Numbers) -> str:
     """Return the condition that something about the span is for Python to say."""
     value = f"""arrayExists((n, t, w, r, l) ->
-        ({numbers.within(_TEXT)} AND t IS NULL)
+        ({numbers.within(_TEXT)} AND (t IS NULL OR {_quoted("t")}))
         OR ({numbers.within(_COUNT)} AND ifNull(w, -1) < 0)
         OR ({numbers.within(_REAL)} AND NOT ifNull(coalesce(r, toFloat64(w)) BETWEEN 0 AND 1e14, false))
         OR ({numbers.within(_PYTHON_ONLY)})
@@ -304,17 +335,20 @@ def _kind() -> str:
         "arrayFirst(k -> k != '', arrayMap(m -> if(endsWith(m, '.doGenerate') OR endsWith(m, '.doStream'), 'llm', "
         f"{guess}), [{late}]))"
     )
-    by_place = f"if(kind = {mapping.SPAN_KIND_SERVER} OR parent_span_id_bytes = '', 'request', 'span')"
+    roots = _strings(("", *sorted(mapping.ROOT_KINDS)))
     return f"""{by_name} AS named_kind, {by_fallback} AS guessed_kind,
-        multiIf(named_kind != '', named_kind, guessed_kind != '', guessed_kind, is_tool, 'tool',
-        {by_place}) AS own_event"""
+        multiIf(named_kind != '', named_kind, guessed_kind != '', guessed_kind, is_tool, 'tool', '') AS marked_kind,
+        multiIf(kind = {mapping.SPAN_KIND_SERVER} AND marked_kind = '', 'request',
+        parent_span_id_bytes = '' AND has({roots}, marked_kind), 'request',
+        marked_kind = '', 'span', marked_kind) AS own_event"""
 
 
 def _strings(texts: Iterable[str]) -> str:
     return "['" + "', '".join(texts) + "']"
 
 
-_EXTRA: Final = f"""arrayFilter(pair -> pair.1 = 'span_name' OR (pair.2 != '' AND NOT rich),
+_EXTRA: Final = f"""arrayFilter(pair -> pair.1 = 'span_name' OR
+    (pair.2 != '' AND NOT rich AND NOT (pair.1 = 'output' AND own_event = 'embed')),
     [{", ".join(f"('{name}', own_{name})" for name in _CONTENT)}, ('span_name', name)]) AS extra"""
 _JSON_PAIRS: Final = """arrayMap((name, text, leaf) ->
     concat(toJSONString(name), ':', if(text IS NULL, leaf, toJSONString(leaf))), names, texts, own_leaves)"""
@@ -350,7 +384,7 @@ _COLUMNS: Final[Mapping[str, str]] = {
     "output_tokens": f"if({_COUNTED}, own_output_tokens, NULL)",
     "cost_microusd": f"if({_COUNTED}, toUInt64(round(own_usd * 1000000)), NULL)",
     "tool": """multiIf(own_named_tool != '', own_named_tool, own_event = 'tool' AND own_entity != '', own_entity,
-        own_event = 'retrieve', 'retrieve', '')""",
+        own_event = 'tool', name, own_event = 'retrieve', 'retrieve', '')""",
     "message": "if(status.message = '', name, status.message)",
     "attributes": _JSON,
     "leaves": "mapFromArrays(arrayConcat(names, extra.1), arrayConcat(own_leaves, extra.2))",

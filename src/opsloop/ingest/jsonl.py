@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -9,6 +10,8 @@ import msgspec
 from opsloop.errors import EventError, PayloadError
 from opsloop.event import Event, event_from_mapping
 from opsloop.ingest.batch import Batch
+from opsloop.ingest.levels import level_names, with_level
+from opsloop.settings import GaugeSettings
 
 __all__ = ["read_json_lines"]
 
@@ -16,12 +19,12 @@ _ALIASES: Final = {"level": "severity", "levelname": "severity", "msg": "message
 _SEVERITIES: Final = {"WARNING": "WARN", "CRITICAL": "FATAL", "NOTSET": "INFO", "PANIC": "FATAL"}
 
 
-def read_json_lines(body: bytes, *, first_line: int = 1) -> Batch:
+def read_json_lines(body: bytes, *, first_line: int = 1, gauges: Sequence[GaugeSettings] = ()) -> Batch:
     r"""Read one event per line; empty lines are skipped, a bad line is rejected by its number and the rest kept.
 
     A key that is no field of an event goes into its attributes; a line without ``event`` is a ``log``; ``level`` and
-    ``msg`` are read as other loggers mean them. Raises :class:`PayloadError` when the body is not UTF-8 or no single
-    line of it can be read.
+    ``msg`` are read as other loggers mean them; ``gauges`` are the settings' limits by gauge name. Raises
+    :class:`PayloadError` when the body is not UTF-8 or no single line of it can be read.
 
     >>> batch = read_json_lines(b'{"ts_ns": 1, "event": "log", "colour": "red"}\nnot json\n')
     >>> batch.events[0].attributes, batch.rejected
@@ -32,11 +35,12 @@ def read_json_lines(body: bytes, *, first_line: int = 1) -> Batch:
     except UnicodeDecodeError as cause:
         raise PayloadError(f"the body is not UTF-8 at byte {cause.start}", fix="send UTF-8 JSON lines") from cause
     batch = Batch()
+    names = level_names(gauges)
     for number, line in enumerate(lines, first_line):
         if not line.strip():
             continue
         try:
-            batch.events.append(_read_line(line))
+            batch.events.append(with_level(_read_line(line), names))
         except EventError as error:
             batch.reject(f"line {number}: {error}")
     if batch.rejected and not batch.events:
@@ -47,7 +51,7 @@ def read_json_lines(body: bytes, *, first_line: int = 1) -> Batch:
 def _read_line(line: str) -> Event:
     try:
         record = msgspec.json.decode(line)
-    except msgspec.DecodeError as cause:
+    except (msgspec.DecodeError, RecursionError) as cause:
         raise EventError(f"not JSON: {cause}") from cause
     return event_from_mapping(_canonical(record) if isinstance(record, dict) else record)
 

@@ -2,8 +2,10 @@
 
 Rule
     All dialects at once, decided per attribute, never per span: real spans mix OpenTelemetry ``gen_ai`` (three
-    generations), OpenInference, Traceloop, AI SDK, Langfuse, Logfire and pydantic-ai names. Each promoted column has
-    one fixed list of names, the first that is not empty wins, and every original attribute is kept.
+    generations), OpenInference, Traceloop, AI SDK, Langfuse, Logfire, MLflow and pydantic-ai names. Each promoted
+    column has one fixed list of names, the first that is not empty wins, and every original attribute is kept. A name
+    is an attribute's, or a path into one that holds JSON; a text in JSON quotes is what it quotes. The marks of a
+    stream's chunks are no log lines: the first of them is the time to first token.
 Limits
     A number that does not parse stays an attribute and leaves its column empty: absent is never zero. Tokens and cost
     stand only on the kinds ``llm`` and ``embed``, since wrappers repeat what the call below them used.
@@ -11,14 +13,15 @@ Limits
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from opsloop.clock import parse_time
 from opsloop.event import INT64_MAX, Event, Severity
-from opsloop.ingest.attributes import present
-from opsloop.ingest.content import content_of
+from opsloop.ingest.attributes import Name
+from opsloop.ingest.content import content_of, values_of
 
 __all__ = ["LogRecord", "SpanRecord", "map_log", "map_span"]
 
@@ -58,10 +61,18 @@ class LogRecord(msgspec.Struct, frozen=True, kw_only=True):
     attributes: dict[str, Any]
 
 
-KIND_NAMES: Final = ("langfuse.observation.type", "openinference.span.kind", "gen_ai.operation.name")
+KIND_NAMES: Final = (
+    "langfuse.observation.type",
+    "openinference.span.kind",
+    "mlflow.spanType",
+    "gen_ai.operation.name",
+)
 KIND_FALLBACKS: Final = ("llm.request.type", "traceloop.span.kind", "ai.operationId")
+ROOT_KINDS: Final = frozenset({"agent", "span"})
+"""The kinds that stand for the whole request when nothing stands above them."""
 KINDS: Final[Mapping[str, str]] = {
     "chat": "llm",
+    "chat_model": "llm",
     "generate_content": "llm",
     "text_completion": "llm",
     "completion": "llm",
@@ -94,7 +105,7 @@ KINDS: Final[Mapping[str, str]] = {
     "span": "span",
     "event": "span",
 }
-MODEL: Final = (
+MODEL: Final[tuple[Name, ...]] = (
     "langfuse.observation.model.name",
     "gen_ai.response.model",
     "ai.response.model",
@@ -105,29 +116,62 @@ MODEL: Final = (
     "ai.model.id",
     "embedding.model_name",
     "reranker.model_name",
+    "mlflow.llm.model",
+    ("llm.invocation_parameters", "model"),
+    ("mlflow.spanInputs", "model"),
 )
-PROVIDER: Final = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "ai.model.provider")
-INPUT_TOKENS: Final = (
+PROVIDER: Final = (
+    "gen_ai.provider.name",
+    "gen_ai.system",
+    "llm.provider",
+    "llm.system",
+    "ai.model.provider",
+    "mlflow.llm.provider",
+)
+INPUT_TOKENS: Final[tuple[Name, ...]] = (
     "gen_ai.usage.input_tokens",
     "gen_ai.usage.prompt_tokens",
     "llm.token_count.prompt",
     "ai.usage.inputTokens",
     "ai.usage.promptTokens",
     "ai.usage.tokens",
+    ("langfuse.observation.usage_details", "prompt_tokens"),
+    ("langfuse.observation.usage_details", "input_tokens"),
+    ("langfuse.observation.usage_details", "input"),
+    ("mlflow.chat.tokenUsage", "input_tokens"),
+    ("mlflow.spanOutputs", "usage", "prompt_tokens"),
 )
-OUTPUT_TOKENS: Final = (
+OUTPUT_TOKENS: Final[tuple[Name, ...]] = (
     "gen_ai.usage.output_tokens",
     "gen_ai.usage.completion_tokens",
     "llm.token_count.completion",
     "ai.usage.outputTokens",
     "ai.usage.completionTokens",
+    ("langfuse.observation.usage_details", "completion_tokens"),
+    ("langfuse.observation.usage_details", "output_tokens"),
+    ("langfuse.observation.usage_details", "output"),
+    ("mlflow.chat.tokenUsage", "output_tokens"),
 )
-COST_USD: Final = ("llm.cost.total", "gen_ai.usage.cost", "operation.cost")
+COST_USD: Final[tuple[Name, ...]] = (
+    ("langfuse.observation.cost_details", "total"),
+    "llm.cost.total",
+    "gen_ai.usage.cost",
+    "operation.cost",
+    ("mlflow.llm.cost", "total_cost"),
+)
 FIRST_TOKEN_SECONDS: Final = (
     "gen_ai.response.time_to_first_chunk",
     "gen_ai.client.operation.time_to_first_chunk",
 )
 FIRST_TOKEN_MILLISECONDS: Final = ("ai.response.msToFirstChunk", "ai.stream.msToFirstChunk")
+FIRST_TOKEN_TIMES: Final = ("langfuse.observation.completion_start_time",)
+CHUNK_MARKS: Final = (
+    "First Token Stream Event",
+    "gen_ai.content.completion.chunk",
+    "llm.content.completion.chunk",
+    "mlflow.chunk.item.",
+)
+"""How the span events begin that mark a chunk of a streamed answer."""
 SESSION: Final = (
     "session.id",
     "gen_ai.conversation.id",
@@ -142,8 +186,26 @@ USER: Final = (
     "traceloop.association.properties.user_id",
     "ai.telemetry.metadata.userId",
 )
-TENANT: Final = ("tenant", "tenant.id", "tenant_id", "traceloop.association.properties.customer_id")
-REQUEST: Final = ("request_id", "request.id", "opsloop.request_id", "http.request.header.x-request-id")
+TENANT: Final[tuple[Name, ...]] = (
+    "tenant",
+    "tenant.id",
+    "tenant_id",
+    "traceloop.association.properties.customer_id",
+    "langfuse.trace.metadata.tenant",
+    "mlflow.traceTag.tenant",
+    ("metadata", "tenant"),
+)
+REQUEST: Final[tuple[Name, ...]] = (
+    "request_id",
+    "request.id",
+    "opsloop.request_id",
+    "http.request.header.x-request-id",
+    "langfuse.trace.metadata.request_id",
+    "mlflow.traceTag.request_id",
+    ("metadata", "request_id"),
+)
+ENVIRONMENT: Final = ("deployment.environment.name", "deployment.environment")
+RELEASE: Final = ("service.version",)
 TOOL: Final = ("gen_ai.tool.name", "tool.name", "ai.toolCall.name")
 ROUTE: Final = ("http.route", "route")
 STATUS_CODE: Final = ("http.response.status_code", "http.status_code")
@@ -160,22 +222,28 @@ PROVIDERS: Final[Mapping[str, str]] = {
 def map_span(span: SpanRecord) -> Iterator[Event]:
     """Yield the event of a span, then those of its span events: exceptions, messages and evaluation results."""
     attributes = span.attributes
-    if _text(attributes, ("logfire.span_type",)) == "pending_span":
+    written_by_logfire = _text(attributes, ("logfire.span_type",))
+    if written_by_logfire == "pending_span":
         return  # sent again, whole, when it ends
     kind = _span_kind(span)
     counted = kind in {"llm", "embed"}
+    if written_by_logfire == "log" and not counted:
+        yield from _log_span(span)
+        yield from _span_events(span)
+        return
     exception = next((event[2] for event in span.span_events if event[1] == "exception"), {})
     status_code = _number(attributes, STATUS_CODE, most=999)
     error = span.status == STATUS_ERROR or (status_code or 0) >= 500
-    kept = {**content_of(attributes), **attributes}
+    kept = {**content_of(attributes, kind=kind), **attributes}
     kept.setdefault("span_name", span.name)
-    if span.end_ns < span.start_ns:
-        kept["negative_duration_ns"] = span.end_ns - span.start_ns
+    start_ns = _start_ns(span)
+    if span.end_ns < start_ns:
+        kept["negative_duration_ns"] = span.end_ns - start_ns
     yield Event(
-        ts_ns=span.start_ns,
+        ts_ns=start_ns,
         event=kind,
         event_id=f"{span.trace_id}:{span.span_id}",
-        **_origin(span.resource),
+        **_origin(span.resource, attributes),
         **_identity(attributes, span.trace_id),
         trace_id=span.trace_id,
         span_id=span.span_id,
@@ -185,18 +253,26 @@ def map_span(span: SpanRecord) -> Iterator[Event]:
         status_code=status_code,
         error=error,
         error_type=(_text(attributes, ("error.type",)) or _text(exception, ("exception.type",))) if error else "",
-        duration_us=(span.end_ns - span.start_ns) // 1000 if span.end_ns >= span.start_ns else None,
-        time_to_first_token_us=_first_token_us(attributes),
+        duration_us=(span.end_ns - start_ns) // 1000 if span.end_ns >= start_ns else None,
+        time_to_first_token_us=_first_token_us(span),
         model=_text(attributes, MODEL),
         provider=_provider(attributes),
         input_tokens=_number(attributes, INPUT_TOKENS) if counted else None,
         output_tokens=_number(attributes, OUTPUT_TOKENS) if counted else None,
         cost_microusd=_cost_microusd(attributes) if counted else None,
-        tool=_tool(attributes, kind),
-        message=span.status_message or _text(exception, ("exception.message",)) or span.name,
+        tool=_tool(span, kind),
+        message=span.status_message or _text(exception, ("exception.message",)) or _title(span),
         attributes=kept,
     )
+    yield from _span_events(span)
+
+
+def _span_events(span: SpanRecord) -> Iterator[Event]:
+    """Yield an event for each span event but the marks of chunks; whose it is, the span says."""
+    owner = {name: value for name, value in _identity(span.attributes, span.trace_id).items() if value}
     for position, (ts_ns, name, fields) in enumerate(span.span_events):
+        if name.startswith(CHUNK_MARKS):
+            continue
         log = LogRecord(
             resource=span.resource,
             scope=span.scope,
@@ -210,7 +286,24 @@ def map_span(span: SpanRecord) -> Iterator[Event]:
         )
         for event in map_log(log):
             identity = event.event_id or f"{span.trace_id}:{span.span_id}:{position}"
-            yield event.replace(event_id=identity, request_id=_identity(attributes, span.trace_id)["request_id"])
+            yield event.replace(event_id=identity, **owner)
+
+
+def _log_span(span: SpanRecord) -> Iterator[Event]:
+    """Yield the log line that Logfire sends as a span without a duration."""
+    log = LogRecord(
+        resource=span.resource,
+        scope=span.scope,
+        ts_ns=span.start_ns,
+        severity=_number(span.attributes, ("logfire.level_num",), most=24) or 9,
+        body=_title(span),
+        event_name="",
+        trace_id=span.trace_id,
+        span_id=span.parent_span_id,
+        attributes=span.attributes,
+    )
+    for event in map_log(log):
+        yield event.replace(event_id=f"{span.trace_id}:{span.span_id}", span_id=span.span_id)
 
 
 def map_log(log: LogRecord) -> Iterator[Event]:
@@ -221,7 +314,9 @@ def map_log(log: LogRecord) -> Iterator[Event]:
         return
     severity = SEVERITIES[min(max(log.severity - 1, 0) // 4, 5)] if log.severity else "INFO"
     body = log.body if isinstance(log.body, str) else "" if log.body is None else msgspec.json.encode(log.body).decode()
-    attributes = dict(log.attributes)
+    attributes = (
+        {**content_of(log.attributes), **log.attributes} if name.startswith("gen_ai.") else dict(log.attributes)
+    )
     if log.severity and (log.severity - 1) % 4:
         attributes["severity_number"] = log.severity
     if name:
@@ -233,7 +328,7 @@ def map_log(log: LogRecord) -> Iterator[Event]:
         ts_ns=log.ts_ns,
         event=kind if 0 < len(kind) <= 64 else "log",
         event_id=_text(log.attributes, ("event_id",)),
-        **_origin(log.resource),
+        **_origin(log.resource, log.attributes),
         **_identity(log.attributes, log.trace_id),
         trace_id=log.trace_id,
         parent_span_id=log.span_id,
@@ -271,7 +366,7 @@ def _score(log: LogRecord) -> Event:
         ts_ns=log.ts_ns,
         event="score",
         event_id=f"score:{identity['request_id']}:{scorer}:{version}:{log.span_id}",
-        **_origin(log.resource),
+        **_origin(log.resource, log.attributes),
         **identity,
         trace_id=log.trace_id,
         parent_span_id=log.span_id,
@@ -283,7 +378,16 @@ def _score(log: LogRecord) -> Event:
 
 def _span_kind(span: SpanRecord) -> str:
     """Return the event kind of a span: an explicit mark of any dialect first, then its place in the trace."""
-    attributes = span.attributes
+    kind = _marked_kind(span.attributes)
+    if span.kind == SPAN_KIND_SERVER:
+        kind = kind or "request"
+    if not span.parent_span_id and (not kind or kind in ROOT_KINDS):
+        return "request"
+    return "span" if kind == "llm" and _is_stream_head(span) else kind or "span"
+
+
+def _marked_kind(attributes: Mapping[str, Any]) -> str:
+    """Return the kind that a dialect's mark names, or an empty text."""
     for name in KIND_NAMES:
         mark = _text(attributes, (name,))
         kind = KINDS.get(mark) or KINDS.get(mark.lower())
@@ -296,16 +400,41 @@ def _span_kind(span: SpanRecord) -> str:
         kind = KINDS.get(mark) or ("agent" if mark.startswith("ai.") else None)
         if kind:
             return kind
-    if _text(attributes, ("gen_ai.tool.name", "gen_ai.tool.call.id")):
-        return "tool"
-    return "request" if span.kind == SPAN_KIND_SERVER or not span.parent_span_id else "span"
+    return "tool" if _text(attributes, ("gen_ai.tool.name", "gen_ai.tool.call.id")) else ""
 
 
-def _origin(resource: Mapping[str, Any]) -> dict[str, Any]:
+def _is_stream_head(span: SpanRecord) -> bool:
+    """Tell whether Logfire means only the opening of a stream: the call comes, whole, as a log when the stream ends."""
+    attributes = span.attributes
+    return (
+        span.scope.startswith(
+            "logfire."
+        )  # its instrumentations of model clients; other senders' spans end with the answer
+        and _text(attributes, ("logfire.span_type",)) == "span"
+        and span.status != STATUS_ERROR
+        and not _text(attributes, ("gen_ai.response.id", "response_data"))
+        and _number(attributes, OUTPUT_TOKENS) is None
+    )
+
+
+def _start_ns(span: SpanRecord) -> int:
+    """Return when it began; the log that ends a stream of Logfire says how many seconds that is ago."""
+    seconds = _real(span.attributes, ("duration",))
+    if seconds is None or _text(span.attributes, ("logfire.span_type",)) != "log":
+        return span.start_ns
+    return max(span.start_ns - round(seconds * 1e9), 0)
+
+
+def _title(span: SpanRecord) -> str:
+    """Return what to call a span: Logfire's span names are templates, its messages are filled in."""
+    return _text(span.attributes, ("logfire.msg",)) or span.name
+
+
+def _origin(resource: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "service": _text(resource, ("service.name",)),
-        "release": _text(resource, ("service.version",)),
-        "environment": _text(resource, ("deployment.environment.name", "deployment.environment")),
+        "release": _text(resource, RELEASE) or _text(attributes, ("langfuse.release",)),
+        "environment": _text(resource, ENVIRONMENT) or _text(attributes, ("langfuse.environment",)),
     }
 
 
@@ -319,34 +448,29 @@ def _identity(attributes: Mapping[str, Any], trace_id: str) -> dict[str, Any]:
     }
 
 
-def _text(attributes: Mapping[str, Any], names: tuple[str, ...]) -> str:
+def _text(attributes: Mapping[str, Any], names: Sequence[Name]) -> str:
     """Return the first value that is not empty, as text; a one-element list counts as its element."""
-    for name in present(attributes, names):
-        value = attributes.get(name)
-        if isinstance(value, list) and len(value) == 1:
-            value = value[0]
-        if value not in (None, "", [], {}):
-            return value if isinstance(value, str) else str(value)
+    for value in values_of(attributes, names):
+        only = value[0] if isinstance(value, list) and len(value) == 1 else value
+        if only not in (None, "", [], {}):
+            return only if isinstance(only, str) else str(only)
     return ""
 
 
-def _number(attributes: Mapping[str, Any], names: tuple[str, ...], *, most: int = INT64_MAX) -> int | None:
+def _number(attributes: Mapping[str, Any], names: Sequence[Name], *, most: int = INT64_MAX) -> int | None:
     """Return the first value that is a whole number in range, or ``None``."""
-    for name in present(attributes, names):
-        value = attributes.get(name)
-        if isinstance(value, str) and value.isdigit() and len(value) < 20:
-            value = int(value)
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most:
-            return value
+    for value in values_of(attributes, names):
+        number = int(value) if isinstance(value, str) and value.isdigit() and len(value) < 20 else value
+        if isinstance(number, float) and number.is_integer():
+            number = int(number)
+        if isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= most:
+            return number
     return None
 
 
-def _real(attributes: Mapping[str, Any], names: tuple[str, ...]) -> float | None:
+def _real(attributes: Mapping[str, Any], names: Sequence[Name]) -> float | None:
     """Return the first value that is a number from 0 up, or ``None``."""
-    for name in present(attributes, names):
-        value = attributes.get(name)
+    for value in values_of(attributes, names):
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e15:
             return float(value)
     return None
@@ -354,24 +478,26 @@ def _real(attributes: Mapping[str, Any], names: tuple[str, ...]) -> float | None
 
 def _cost_microusd(attributes: Mapping[str, Any]) -> int | None:
     """Return the cost in micro-USD; senders give float USD, rounded here once."""
-    details = attributes.get("langfuse.observation.cost_details")
-    if isinstance(details, str):
-        try:
-            details = msgspec.json.decode(details)
-        except msgspec.DecodeError:
-            details = None
-    usd = _real(details, ("total",)) if isinstance(details, Mapping) else None
-    usd = _real(attributes, COST_USD) if usd is None else usd
+    usd = _real(attributes, COST_USD)
     return None if usd is None else round(usd * 1_000_000)
 
 
-def _first_token_us(attributes: Mapping[str, Any]) -> int | None:
-    """Return the time to first token in µs: two names give seconds, two give milliseconds."""
-    seconds = _real(attributes, FIRST_TOKEN_SECONDS)
+def _first_token_us(span: SpanRecord) -> int | None:
+    """Return the time to first token in µs: some names give seconds, some milliseconds, some the moment."""
+    seconds = _real(span.attributes, FIRST_TOKEN_SECONDS)
     if seconds is not None:
         return round(seconds * 1_000_000)
-    milliseconds = _real(attributes, FIRST_TOKEN_MILLISECONDS)
-    return None if milliseconds is None else round(milliseconds * 1000)
+    milliseconds = _real(span.attributes, FIRST_TOKEN_MILLISECONDS)
+    if milliseconds is not None:
+        return round(milliseconds * 1000)
+    moments = [ts_ns for ts_ns, name, _ in span.span_events if name.startswith(CHUNK_MARKS)]
+    text = _text(span.attributes, FIRST_TOKEN_TIMES)
+    if text:
+        try:
+            moments.append(parse_time(text))
+        except ValueError:
+            return None
+    return (min(moments) - span.start_ns) // 1000 if moments and min(moments) >= span.start_ns else None
 
 
 def _provider(attributes: Mapping[str, Any]) -> str:
@@ -380,9 +506,9 @@ def _provider(attributes: Mapping[str, Any]) -> str:
     return PROVIDERS.get(name, name)
 
 
-def _tool(attributes: Mapping[str, Any], kind: str) -> str:
+def _tool(span: SpanRecord, kind: str) -> str:
     """Return the tool's name; a retrieval is the tool ``retrieve``, as the log room calls it."""
-    name = _text(attributes, TOOL)
+    name = _text(span.attributes, TOOL)
     if not name and kind == "tool":
-        name = _text(attributes, ("traceloop.entity.name",))
+        name = _text(span.attributes, ("traceloop.entity.name",)) or span.name
     return name or ("retrieve" if kind == "retrieve" else "")

@@ -27,6 +27,7 @@ from opsloop.ingest.mapping import LogRecord, SpanRecord, map_log, map_span
 __all__ = ["parse_traces", "read_logs", "read_spans", "read_traces"]
 
 MAX_DEPTH: Final = 32
+SIGNALS: Final = {"resourceSpans": "/v1/traces", "resourceLogs": "/v1/logs", "resourceMetrics": "/v1/metrics"}
 _HEX: Final = re.compile(r"[0-9a-f]*")
 
 
@@ -288,14 +289,22 @@ def _finite(number: float) -> float | str:
 def _json_records(body: bytes, groups: str, scopes: str, records: str) -> Iterable[_Raw]:
     try:
         request = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as cause:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as cause:
         raise PayloadError(f"the body is not JSON: {cause}", fix="send an OTLP export request") from cause
-    for group in _list(_object(request, "the body"), groups):
+    _check_signal(_object(request, "the body"), groups)
+    for group in _list(request, groups):
         resource = Attributes(_json_attributes(_object(group.get("resource") or {}, "resource"), "resource"))
         for scope in _list(group, scopes):
             name = str((scope.get("scope") or {}).get("name", ""))
             for record in _list(scope, records):
                 yield _Raw(resource, name, _json_record(record, records))
+
+
+def _check_signal(request: dict[str, Any], groups: str) -> None:
+    """Refuse a body of another signal: without its own groups it would be an empty request, and all of it lost."""
+    for other, path in SIGNALS.items():
+        if other in request and groups not in request:
+            raise PayloadError(f"the body holds {other}, not {groups}", fix=f"send it to {path}")
 
 
 def _json_record(record: dict[str, Any], where: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from typing import Final
 
 from opsloop.clock import NANOSECONDS, Clock
 from opsloop.dashboard.quality import score_of
-from opsloop.dashboard.slo import GOOD_SCORE, is_good
+from opsloop.dashboard.slo import is_good
 from opsloop.dashboard.window import rejected
 from opsloop.event import Event
 from opsloop.filter import equals, matches
@@ -41,6 +41,8 @@ BOUNDS_US: Final = (
 MOST_LABEL_SETS: Final = 200
 OTHER: Final = "_other"
 LATE_SECONDS: Final = 3600.0
+GOOD_SCORE: Final = 0.5
+"""A score at or above this is counted as good in ``opsloop_scores``; an objective has its own threshold."""
 
 _LATENCY: Final = "opsloop_request_duration_seconds"
 _FIRST_TOKEN: Final = "opsloop_time_to_first_token_seconds"  # noqa: S105 - a time, no secret

@@ -4,7 +4,8 @@ Objects
     A row of *panels* is one signal; every query reads a series that ``/metrics`` shows or that the exported rules
     record. Panels are laid out left to right on Grafana's 24 columns.
 Limits
-    Schema version 39 (Grafana 10 and later). Alerts are Prometheus rules, not panels.
+    Schema version 39 (Grafana 10 and later). A test reads the page into the models that Grafana generates from its
+    schemas, and holds every key, type, choice and unit to them. Alerts are Prometheus rules, not panels.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def _budget_panels(slo: SloSettings) -> list[_Panel]:
     return [
         _Panel(f"{slo.id}: budget left", "percentunit", ((left, ""),), kind="stat", width=4, threshold=0.0),
         _Panel(f"{slo.id}: budget over time", "percentunit", ((left, "left"),), width=8, threshold=0.0),
-        _Panel(f"{slo.id}: burn", "x", burns, width=12, threshold=found[0].factor),
+        _Panel(f"{slo.id}: burn", "suffix:x", burns, width=12, threshold=found[0].factor),
     ]
 
 

@@ -10,16 +10,18 @@ Lossy, out
     An AlertPolicy has one condition with one window: it gets the long one, the short one stands in the annotation
     ``opsloop/short-window``. OpenSLO knows no evidence and no ``strictly above``.
 Lossy, in
-    Timeslices and RatioTimeslices become event-weighted. A calendar window becomes a rolling one of its length, a month
-    of 30 days. Alert policies are ours.
+    Timeslices and RatioTimeslices become event-weighted. A calendar's week, month and quarter stay what they are, from
+    Monday or the first; one that begins elsewhere, a day or a year becomes rolling. Alert policies are ours.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, time
 from decimal import Decimal
 from typing import Any, Final, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -37,6 +39,18 @@ VERSION: Final = "openslo/v1"
 _OURS: Final = "opsloop/"
 _SHORT: Final = re.compile(r"([0-9]+)([mhdwMQY])")
 _NONE: Final[Mapping[str, str]] = {}
+CALENDARS: Final[Mapping[str, str]] = {"1w": "week", "1M": "month", "1Q": "quarter"}
+_ALIGNED: Final = "2024-01-01 00:00:00"
+"""A Monday, the first of a month and of a quarter."""
+_OWN: Final[Mapping[str, str]] = {
+    "sli": "sli",
+    "threshold-us": "threshold_us",
+    "threshold": "threshold",
+    "scorer": "scorer",
+    "absent-seconds": "absent_seconds",
+    "period-days": "period_days",
+}
+"""Our annotations and the fields that they hold."""
 _DAYS: Final[Mapping[str, float]] = {"m": 1 / 1440, "h": 1 / 24, "d": 1, "w": 7, "M": 30, "Q": 90, "Y": 365}
 
 
@@ -72,10 +86,24 @@ class _Holder(msgspec.Struct, frozen=True, rename="camel"):
     spec: _Indicator
 
 
+class _Calendar(msgspec.Struct, frozen=True, rename="camel"):
+    start_time: Any = ""
+    """Text, or the date and time that YAML read."""
+    time_zone: str = "UTC"
+
+
 class _Window(msgspec.Struct, frozen=True, rename="camel"):
     duration: str
     is_rolling: bool | None = None
-    calendar: dict[str, Any] | None = None
+    calendar: _Calendar | None = None
+
+
+class _Term(msgspec.Struct, frozen=True):
+    """What a time window means here."""
+
+    values: dict[str, Any]
+    """Fields of a ``[[slo]]``."""
+    notes: tuple[str, ...] = ()
 
 
 class _Objective(msgspec.Struct, frozen=True, rename="camel"):
@@ -143,7 +171,8 @@ def _objectives(slo: _Slo, indicators: Mapping[str, _Indicator], where: str) -> 
     if indicator is None:
         missing = slo.spec.indicator_ref
         raise PayloadError(f"{where} names the indicator {missing!r}, which is not in the file", fix="add its SLI")
-    period_days, notes = _period(slo.spec, where)
+    term = _period(slo.spec, where)
+    notes = list(term.notes)
     if slo.spec.budgeting_method != "Occurrences":
         notes.append(f"{slo.spec.budgeting_method} are not kept: every event weighs alike")
     own = _own(slo.metadata.annotations)
@@ -153,14 +182,14 @@ def _objectives(slo: _Slo, indicators: Mapping[str, _Indicator], where: str) -> 
     for objective in slo.spec.objectives:
         target = _target(objective, where)
         if own is not None:
-            yield Imported(_exact(own, target, period_days, where))
+            yield Imported(_exact(own, target, term, where))
             continue
         title = f"{slo.metadata.name}-{objective.display_name or target * 100}" if many else slo.metadata.name
         queries = list(_queries(indicator))
         more = list(notes)
         if objective.value is not None:
             more.append(f"threshold {objective.op} {objective.value:g} of a thresholdMetric: set threshold_us")
-        yield objective_from(title, target=target, period_days=period_days, queries=queries, notes=more, where=where)
+        yield objective_from(title, target=target, term=term.values, queries=queries, notes=more, where=where)
 
 
 def _target(objective: _Objective, where: str) -> Decimal:
@@ -171,19 +200,45 @@ def _target(objective: _Objective, where: str) -> Decimal:
     raise PayloadError(f"{where}: an objective has neither target nor targetPercent", fix="add one of them")
 
 
-def _period(spec: _Spec, where: str) -> tuple[float, list[str]]:
-    """Return the period in days, and what is lost of the time window."""
+def _period(spec: _Spec, where: str) -> _Term:
+    """Return the period of the time window, and what is lost of it."""
     if not spec.time_window:
-        return 30.0, ["no timeWindow: 30 days taken"]
+        return _Term({"period_days": 30.0}, ("no timeWindow: 30 days taken",))
     window = spec.time_window[0]
     match = _SHORT.fullmatch(window.duration)
     if match is None:
         message = f"{where}: {window.duration!r} is no duration"
         raise PayloadError(message, fix="write a whole number and m, h, d, w, M, Q or Y")
     days = int(match[1]) * _DAYS[match[2]]
-    if window.calendar is not None or window.is_rolling is False:
-        return days, [f"the calendar window of {window.duration} becomes a rolling one of {days:g} days"]
-    return days, [f"{window.duration} taken as {days:g} days"] if match[2] in "MQY" else []
+    if window.calendar is not None:
+        return _calendar(window, window.calendar, days, where)
+    if window.is_rolling is False:
+        return _Term({"period_days": days}, (f"the calendar window of {window.duration} has no calendar: rolling",))
+    return _Term({"period_days": days}, (f"{window.duration} taken as {days:g} days",) if match[2] in "MQY" else ())
+
+
+def _calendar(window: _Window, calendar: _Calendar, days: float, where: str) -> _Term:
+    """Return the calendar period that begins where the window does, else a rolling one."""
+    kind = CALENDARS.get(window.duration)
+    try:
+        start = datetime.fromisoformat(str(calendar.start_time or _ALIGNED))
+        ZoneInfo(calendar.time_zone)
+    except (ValueError, OSError, ZoneInfoNotFoundError) as cause:
+        message = f"{where}: calendar {calendar.start_time!s} {calendar.time_zone!r} is no time in a zone"
+        raise PayloadError(message, fix="write a startTime like 2026-01-01 00:00:00 and an IANA timeZone") from cause
+    if kind is None or not _begins(start, kind):
+        why = f"the calendar window of {window.duration} from {start}"
+        return _Term({"period_days": days}, (f"{why} becomes a rolling one of {days:g} days",))
+    return _Term({"calendar": kind, "time_zone": calendar.time_zone})
+
+
+def _begins(start: datetime, kind: str) -> bool:
+    """Tell whether a local time is the first moment of a period of ours."""
+    if start.time() != time(0):
+        return False
+    if kind == "week":
+        return start.weekday() == 0
+    return start.day == 1 and (kind == "month" or start.month % 3 == 1)
 
 
 def _queries(indicator: _Indicator) -> Iterable[str]:
@@ -198,13 +253,11 @@ def _own(annotations: Mapping[str, str]) -> dict[str, str] | None:
     return found if "sli" in found else None
 
 
-def _exact(own: Mapping[str, str], target: Decimal, period_days: float, where: str) -> SloSettings:
+def _exact(own: Mapping[str, str], target: Decimal, term: _Term, where: str) -> SloSettings:
     """Return the objective that we wrote."""
     labels = {key.removeprefix("label."): value for key, value in own.items() if key.startswith("label.")}
-    values: dict[str, Any] = {"id": own.get("id", ""), "sli": own["sli"], "target": float(target), "labels": labels}
-    values["period_days"] = float(own.get("period-days", period_days))
-    if "threshold-us" in own:
-        values["threshold_us"] = own["threshold-us"]
+    values: dict[str, Any] = {"id": own.get("id", ""), "target": float(target), "labels": labels, **term.values}
+    values |= {name: own[key] for key, name in _OWN.items() if key in own}
     try:
         return msgspec.convert(values, SloSettings, strict=False)
     except msgspec.ValidationError as cause:
@@ -260,16 +313,22 @@ def _rfc1123(name: str) -> str:
 
 
 def _slo(slo: SloSettings, service: str) -> dict[str, Any]:
-    own = {"id": slo.id, "sli": slo.sli, "period-days": repr(slo.period_days)}
-    if slo.threshold_us is not None:
-        own["threshold-us"] = str(slo.threshold_us)
+    usual = SloSettings(id=slo.id)
+    own = {"id": slo.id, "sli": slo.sli}
+    own |= {
+        key: str(getattr(slo, name))
+        for key, name in _OWN.items()
+        if name != "period_days" and getattr(slo, name) != getattr(usual, name)
+    }
+    if slo.calendar is None:
+        own["period-days"] = repr(slo.period_days)
     own |= {f"label.{key}": value for key, value in slo.labels.items()}
     indicator = {"metadata": {"name": _rfc1123(f"{slo.id}-events")}, "spec": {"ratioMetric": _ratio(slo)}}
     spec = {
         "description": f"{slo.sli} of opsloop's events",
         "service": _rfc1123(service),
         "indicator": indicator,
-        "timeWindow": [{"duration": shorthand(slo.period_days * DAY_SECONDS), "isRolling": True}],
+        "timeWindow": [_time_window(slo)],
         "budgetingMethod": "Occurrences",
         "objectives": [{"displayName": slo.id, "target": slo.target}],
         "alertPolicies": [{"alertPolicyRef": _policy_name(slo, tier)} for tier in _tiers(slo)],
@@ -277,9 +336,17 @@ def _slo(slo: SloSettings, service: str) -> dict[str, Any]:
     return _document("SLO", slo.id, spec, own)
 
 
+def _time_window(slo: SloSettings) -> dict[str, Any]:
+    if slo.calendar is None:
+        return {"duration": shorthand(slo.period_days * DAY_SECONDS), "isRolling": True}
+    lengths = {kind: length for length, kind in CALENDARS.items()}
+    calendar = {"startTime": _ALIGNED, "timeZone": slo.time_zone}
+    return {"duration": lengths[slo.calendar], "calendar": calendar, "isRolling": False}
+
+
 def _ratio(slo: SloSettings) -> dict[str, Any]:
     if slo.sli == "goodput":
-        window = duration(slo.period_days * DAY_SECONDS)
+        window = slo.calendar or duration(slo.period_days * DAY_SECONDS)
         metrics = tuple(f'max({name}{{slo="{slo.id}", window="{window}"}})' for name in (WINDOW_BAD, WINDOW_TOTAL))
     else:
         metrics = tuple(f'sum({name}{{slo="{slo.id}"}})' for name in (BAD, TOTAL))
@@ -315,7 +382,7 @@ def _policy(slo: SloSettings, tier: Tier, targets: Sequence[str]) -> dict[str, A
         "description": f"{tier.severity} of {slo.id}",
         "alertWhenBreaching": True,
         "alertWhenResolved": True,
-        "alertWhenNoData": False,
+        "alertWhenNoData": slo.absent_seconds is not None,
         "conditions": [condition],
         "notificationTargets": [{"targetRef": _rfc1123(each)} for each in targets],
     }

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from opsloop.clock import NANOSECONDS, Clock
 from opsloop.dashboard import Count, Signals, SloReading, burn, burn_readings, judge_slo
-from opsloop.dashboard.evaluation import read_objectives, read_signals, slots_of
+from opsloop.dashboard.evaluation import read_absences, read_objectives, read_signals, slots_of
 from opsloop.dashboard.sql import slo_counts_from_rows, slo_statement
 from opsloop.integrations.exposition import Family, Sample
 from opsloop.integrations.prometheus_rules import WINDOW_BAD, WINDOW_TOTAL, duration
@@ -57,14 +57,15 @@ class SignalGauges:
         counts: dict[str, dict[float, Count]] = {}
         if settings.slo:
             rows = database.rows(slo_statement(settings.slo, end_ns=end_ns))
-            counts = slo_counts_from_rows(rows, settings.slo)
-        judged = [judge_slo(slo, counts[slo.id]) for slo in settings.slo]
+            counts = slo_counts_from_rows(rows, settings.slo, end_ns=end_ns)
+        judged = [judge_slo(slo, counts[slo.id], end_ns=end_ns) for slo in settings.slo]
         for slo, reading in zip(settings.slo, judged, strict=True):
             readings.extend(burn_readings(slo, reading, end_ns=end_ns))
+        readings.extend(read_absences(database, settings, end_ns=end_ns))
         return [
             *signal_families(signals),
             *reading_families(readings),
-            *budget_families(settings.slo, judged, counts),
+            *budget_families(settings.slo, judged, counts, end_ns=end_ns),
         ]
 
 
@@ -102,13 +103,20 @@ def reading_families(readings: Iterable[Reading]) -> list[Family]:
 
 
 def budget_families(
-    slos: Sequence[SloSettings], judged: Sequence[SloReading], counts: Mapping[str, Mapping[float, Count]]
+    slos: Sequence[SloSettings],
+    judged: Sequence[SloReading],
+    counts: Mapping[str, Mapping[float, Count]],
+    *,
+    end_ns: int,
 ) -> list[Family]:
-    """Return each objective's promise, what is left of its budget, and the counts and burn of each window."""
+    """Return each objective's promise, what is left of its budget, and the counts and burn of each window.
+
+    The window of a calendar period is called after it: its length would be another series at each scrape.
+    """
     left = [(reading.id, reading.remaining_ratio) for reading in judged]
     windows = [
-        (slo, {"slo": slo.id, "window": duration(seconds)}, count)
-        for slo in slos
+        (slo, {"slo": slo.id, "window": _window(slo, reading, seconds, end_ns=end_ns)}, count)
+        for slo, reading in zip(slos, judged, strict=True)
         for seconds, count in counts[slo.id].items()
     ]
     burns = [(labels, burn(count, slo.target)) for slo, labels, count in windows]
@@ -127,6 +135,11 @@ def budget_families(
             (Sample(value, labels) for labels, value in burns if value is not None),
         ),
     ]
+
+
+def _window(slo: SloSettings, reading: SloReading, seconds: float, *, end_ns: int) -> str:
+    whole = seconds == (end_ns - reading.period_start_ns) / NANOSECONDS
+    return slo.calendar if slo.calendar and whole else duration(seconds)
 
 
 _Kind = Literal["gauge"]

@@ -15,8 +15,8 @@ Evidence
 Limits
     While a counter is younger than a window, Prometheus extrapolates its count by up to half a scrape interval, and the
     evidence with it. A vanished series resolves in Prometheus, where we keep the alert. Goodput is judged again when a
-    score comes in, which no counter can say, so its rules read the window gauges that we export. Composites stay with
-    us.
+    score comes in, which no counter can say, so its rules read the window gauges that we export. PromQL has no
+    calendar either: the budget of a calendar period is read off our gauges. Composites stay with us.
 """
 
 from __future__ import annotations
@@ -78,13 +78,15 @@ def rule_groups(slos: Sequence[SloSettings], *, service: str, evidence: bool = T
 
 
 def rule_windows(slo: SloSettings) -> tuple[float, ...]:
-    """Return the window lengths in seconds that the rules of an objective need, shortest first; the last is its period.
+    """Return the window lengths in seconds that the rules of an objective need, shortest first.
+
+    The last is its period, but for a calendar's, which has no fixed length.
 
     >>> [duration(seconds) for seconds in rule_windows(SloSettings(id="up"))]
     ['5m', '30m', '1h', '2h', '6h', '1d', '3d', '30d']
     """
     pairs = {seconds for tier in _tiers(slo) for seconds in (tier.short_seconds, tier.long_seconds)}
-    return (*sorted(pairs), slo.period_days * DAY_SECONDS)
+    return (*sorted(pairs), *([slo.period_days * DAY_SECONDS] if slo.calendar is None else []))
 
 
 def duration(seconds: float) -> str:
@@ -185,17 +187,18 @@ def _budget_rules(slo: SloSettings, names: dict[str, str]) -> list[dict[str, Any
     windows = rule_windows(slo)
     now, whole = (_selected(_names(duration(seconds))[1], names) for seconds in (windows[0], windows[-1]))
     share = _selected("slo:error_budget:ratio", names)
+    burnt = f"{whole} / on (service, slo) {share}"
+    left = f"1 - {_selected('slo:period_burn_rate:ratio', names)}"
+    if slo.calendar is not None:
+        burnt = f'max(opsloop_slo_burn{{slo="{slo.id}", window="{slo.calendar}"}})'
+        left = f'max(opsloop_slo_budget_remaining_ratio{{slo="{slo.id}"}})'
     return [
         _record("slo:objective:ratio", f"vector({slo.target!r})", names),
         _record("slo:error_budget:ratio", f"vector({allowed!r})", names),
         _record("slo:time_period:days", f"vector({slo.period_days:g})", names),
         _record("slo:current_burn_rate:ratio", f"{now} / on (service, slo) {share}", names),
-        _record("slo:period_burn_rate:ratio", f"{whole} / on (service, slo) {share}", names),
-        _record(
-            "slo:period_error_budget_remaining:ratio",
-            f"1 - {_selected('slo:period_burn_rate:ratio', names)}",
-            names,
-        ),
+        _record("slo:period_burn_rate:ratio", burnt, names),
+        _record("slo:period_error_budget_remaining:ratio", left, names),
     ]
 
 
@@ -237,9 +240,13 @@ def _burn_alert(
             "summary": f"{slo.id} burns its error budget: "
             + " or ".join(f"{tier.factor:g}x over {tier.name}" for tier in pair),
             "description": "{{ $value | humanizePercentage }} of the events were bad, where "
-            f"{float(budget(slo.target)):.4%} are allowed in {slo.period_days:g} days.",
+            f"{float(budget(slo.target)):.4%} are allowed in {_period(slo)}.",
         },
     }
+
+
+def _period(slo: SloSettings) -> str:
+    return f"a {slo.calendar}" if slo.calendar else f"{slo.period_days:g} days"
 
 
 def _conditions(slo: SloSettings, names: dict[str, str], tier: Tier, *, evidence: bool) -> list[str]:

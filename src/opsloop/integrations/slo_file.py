@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -69,9 +69,12 @@ def guess(queries: Iterable[str], *, name: str = "") -> Guess:
 
 
 def objective_from(
-    name: str, *, target: Decimal, period_days: float, queries: Sequence[str], notes: Sequence[str], where: str
+    name: str, *, target: Decimal, term: Mapping[str, Any], queries: Sequence[str], notes: Sequence[str], where: str
 ) -> Imported:
-    """Return an objective from a foreign one. Raises :class:`PayloadError` for a target outside (0, 1)."""
+    """Return an objective from a foreign one; ``term`` holds the fields of its period.
+
+    Raises :class:`PayloadError` for a target outside (0, 1).
+    """
     if not 0 < target < 1:
         message = f"{where}: a target of {float(target * 100):g}% leaves no budget, or promises nothing"
         raise PayloadError(message, fix="use a target between 0 and 100%")
@@ -82,7 +85,7 @@ def objective_from(
             "sli": found.sli,
             "target": float(target),
             "threshold_us": found.threshold_us,
-            "period_days": period_days,
+            **term,
         },
         SloSettings,
     )
@@ -132,12 +135,12 @@ def to_toml(found: Sequence[Imported]) -> str:
 
 
 def _table(slo: SloSettings) -> str:
-    lines = ["[[slo]]"]
-    for name in slo.__struct_fields__:
-        value = getattr(slo, name)
-        if value is not None and value != {}:
-            lines.append(f"{name} = {_value(value)}")
-    return "\n".join(lines) + "\n"
+    """Return the table: what every objective says, and what differs from the default."""
+    usual = SloSettings(id=slo.id)
+    said = {name for name in slo.__struct_fields__ if getattr(slo, name) != getattr(usual, name)}
+    said = (said - {"period_days"}) | {"id", "sli", "target"} | ({"period_days"} if slo.calendar is None else set())
+    lines = [f"{name} = {_value(getattr(slo, name))}" for name in slo.__struct_fields__ if name in said]
+    return "\n".join(["[[slo]]", *lines]) + "\n"
 
 
 def _value(value: Any) -> str:

@@ -105,7 +105,8 @@ def _imported(slo: _Slo, *, period_days: float, where: str) -> Imported:
         if isinstance(told := slo.alerting.get(alert), dict) and told.get("disable")
     ]
     target = Decimal(repr(slo.objective)) / 100
-    return objective_from(slo.name, target=target, period_days=period_days, queries=queries, notes=notes, where=where)
+    term = {"period_days": period_days}
+    return objective_from(slo.name, target=target, term=term, queries=queries, notes=notes, where=where)
 
 
 def _period(document: Mapping[str, Any], name: str) -> float:
@@ -172,6 +173,11 @@ def _lost(settings: Settings) -> list[str]:
         if days not in KNOWN_PERIODS:
             period = duration(days * DAY_SECONDS)
             notes.append(f"a period of {period} needs its windows: opsloop export sloth --windows {days:g}")
+    notes += [
+        f"{slo.id} is of a calendar's {slo.calendar}; Sloth's budget rolls over {slo.period_days:g} days"
+        for slo in settings.slo
+        if slo.calendar is not None
+    ]
     for slo in settings.slo:
         notes += [f"{slo.id}: {tier.note}" for tier in _tiers(slo) if tier.note]
     return notes

@@ -65,5 +65,5 @@ class Monitor:
         """Read the floors that an earlier run learned."""
         if self._settings.baseline == "declared":
             return {}
-        stored = self._database.query(equals(event="gauge", name=FLOOR_GAUGE))
-        return {str(event.attributes["stratum"]): float(event.attributes["value"]) for event in stored}
+        stored = [event.attributes for event in self._database.query(equals(event="gauge", name=FLOOR_GAUGE))]
+        return {str(each["stratum"]): float(each["value"]) for each in stored if "stratum" in each}

@@ -12,7 +12,9 @@ from opsloop.endpoint import WINDOW_PARAMETERS, Arguments, Endpoint, Parameter, 
 from opsloop.errors import ConfigError, InputError, PayloadError
 from opsloop.event import Event
 from opsloop.filter import Compare, Op, Or, equals
+from opsloop.rate_limit.desk import desk, desk_endpoints
 from opsloop.rate_limit.policy import Policy, policy_from_settings
+from opsloop.rate_limit.redis_url import address
 from opsloop.rate_limit.simulate import Report, simulate
 from opsloop.rate_limit.sql import usage_in
 from opsloop.rate_limit.usage import Usage, usage
@@ -31,6 +33,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     start_ns: int
     end_ns: int
     policy: tuple[LimitSettings, ...]
+    counted_in: str
+    """Where the server counts them for those who ask it: memory, or a Redis by its address."""
     usage: Usage
 
 
@@ -44,12 +48,13 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
 def endpoints(database: Database, settings: Settings, clock: Clock) -> tuple[Endpoint, ...]:
     """Return the operations of the room; raise :class:`ConfigError` for limits that contradict themselves."""
-    policy_from_settings(settings.limit)
+    limiter = desk(settings, clock=clock, sink=database)
+    counted_in = repr(address(settings.server.limits)) if settings.server.limits else "memory"
 
     def limits(arguments: Arguments, _: bytes) -> Limits:
         start_ns, end_ns = window_of(arguments, clock=clock)
         found = _usage(database, start_ns, end_ns)
-        return Limits(start_ns=start_ns, end_ns=end_ns, policy=settings.limit, usage=found)
+        return Limits(start_ns=start_ns, end_ns=end_ns, policy=settings.limit, counted_in=counted_in, usage=found)
 
     def try_policy(arguments: Arguments, body: bytes) -> Report:
         policy = _policy(body)
@@ -68,6 +73,7 @@ def endpoints(database: Database, settings: Settings, clock: Clock) -> tuple[End
         )
 
     return (
+        *desk_endpoints(limiter),
         Endpoint(
             path="/api/limits",
             summary="The limits as configured, and how they were used in a window",

@@ -1,92 +1,104 @@
--- Settle, renew, release, find or undo a reservation; each of them at most once where once is what is meant.
+-- Settle, renew, release, find or undo reservations; each of them at most once where once is what is meant.
 --
--- KEYS  the reservation if there is one, buckets, quotas, concurrency sets
--- ARGV  1: msgpack {now_us, verb, buckets, quotas, leases, reservation, remember, late_us}
--- buckets  {gain, change, tick_us, ...} in sub-units     quotas  {change, ...}     leases  {lease_us, ...}
+-- For each of them
+-- KEYS  the reservation if there is one, buckets, quotas, rolling quotas, concurrency sets
+-- ARGV  msgpack {now_us, verb, buckets, quotas, rolls, leases, reservation, remember, late_us, hold_us}
+-- buckets  {gain, weight, change, tick_us, ...} in sub-units     quotas  {change, ...}     rolls  {change, slice_us, number, ...}
+-- leases   {lease_us, ...}
 -- verb     settle, renew, release; find returns the reservation as it is kept; undo corrects without a reservation
 --
--- Returns D and msgpack {now_us, levels, done}, N when nothing is held, L i when lease i ran out, H i when it was held
--- for the longest time, F and the reservation.
-local now, verb, buckets, quotas, leases, reservation, remember, late = unpack(cmsgpack.unpack(ARGV[1]))
-local slack = 3600000
-if now == 0 then
-    local time = redis.call('TIME')
-    now, slack = time[1] * 1000000 + time[2], 0
+-- Answers D and msgpack {now_us, levels, done}, N when nothing is held, L i when lease i ran out, H i when it was held
+-- for the longest time, F and the reservation. A level of -1 is one of a period or a slice that is over for good.
+local function corrected(value, change)
+    return math.min(math.max(0, value + change), LARGEST)
 end
-local bucket_count, quota_count, lease_count = #buckets / 3, #quotas, #leases
-local first, kept, settled, expires = 0, nil, 0, 0
-if verb ~= 'undo' then
-    kept = redis.call('GET', KEYS[1])
-    if not kept then return 'N' end
-    settled, expires = struct.unpack('<Bd', kept)
-    if expires <= now then return 'N' end
-    if verb == 'find' then return 'F' .. kept end
-    if verb == 'settle' and settled == 1 then return 'N' end
-    first = 1
-end
-local at_leases = first + bucket_count + quota_count
 
-if verb == 'renew' then
-    for i = 1, lease_count do
-        local score = redis.call('ZSCORE', KEYS[at_leases + i], reservation)
+local function renew(now, first, leases, reservation, expires, life)
+    for i = 1, #leases do
+        local score = call('ZSCORE', KEYS[first + i], reservation)
         if not score or tonumber(score) <= now then return 'L' .. i end
         if now + leases[i] > expires then return 'H' .. i end
     end
-    for i = 1, lease_count do
-        redis.call('ZADD', KEYS[at_leases + i], 'XX', string.format('%.0f', now + leases[i]), reservation)
-        redis.call('PEXPIRE', KEYS[at_leases + i], 3600000 + slack)
+    for i = 1, #leases do
+        call('ZADD', KEYS[first + i], 'XX', now + leases[i], reservation)
+        call('PEXPIRE', KEYS[first + i], life)
     end
-    return 'D' .. cmsgpack.pack({now, {}, lease_count})
+    return 'D' .. cmsgpack.pack({now, {}, #leases})
 end
 
-local levels, done = {}, 0
-for i = 1, bucket_count do
-    local key = KEYS[first + i]
-    local gain, change, tick = buckets[3 * i - 2], buckets[3 * i - 1], buckets[3 * i]
-    local raw, debt, moment = redis.call('GET', key), 0, math.floor(now / tick)
-    if raw then
-        local owed, last = struct.unpack('<dd', raw)
-        if last >= moment then
-            debt, moment = owed, last
-        elseif moment - last < owed / gain then
-            debt = owed - (moment - last) * gain
+-- Keep a reservation that was settled or released as long as that makes sense.
+local function keep(key, kept, now, verb, settled, expires, remember, late, slack)
+    if verb == 'settle' and remember then
+        call('SET', key, pack('<B', 1) .. string.sub(kept, 2), 'KEEPTTL')
+    elseif verb == 'settle' or (settled == 0 and not remember and late == 0) then
+        call('DEL', key)
+    elseif settled == 0 and not remember then
+        local until_us = math.min(expires, now + late)
+        local header = pack('<Bd', 0, until_us)
+        call('SET', key, header .. string.sub(kept, 10), 'PX', ceil((until_us - now) / 1000) + slack)
+    end
+end
+
+local function close(base, numbers)
+    local now, verb, buckets, quotas, rolls, leases, reservation, remember, late, hold = unpack(cmsgpack.unpack(numbers))
+    local slack = 3600000
+    if now == 0 then
+        now, slack = server_time(), 0
+    end
+    local bucket_count, quota_count, roll_count = #buckets / 4, #quotas, #rolls / 3
+    local first, kept, settled, expires = base, nil, 0, 0
+    if verb ~= 'undo' then first = base + 1 end
+    local at_leases = first + bucket_count + quota_count + roll_count
+    local used_keys = at_leases + #leases - base
+    if verb ~= 'undo' then
+        kept = call('GET', KEYS[first])
+        if not kept then return 'N', used_keys end
+        settled, expires = unpacked('<Bd', kept)
+        if expires <= now then return 'N', used_keys end
+        if verb == 'find' then return 'F' .. kept, used_keys end
+        if verb == 'settle' and settled == 1 then return 'N', used_keys end
+        if verb == 'renew' then
+            return renew(now, at_leases, leases, reservation, expires, 2 * hold / 1000 + slack), used_keys
         end
     end
-    debt = math.min(math.max(0, debt + change), 9007199254740991)
-    levels[i] = debt
-    if debt == 0 then
-        redis.call('DEL', key)
-    else
-        local full = (moment + math.ceil(debt / gain)) * tick
-        redis.call('SET', key, struct.pack('<dd', debt, moment), 'PX', math.ceil((full - now) / 1000) + 1 + slack)
+
+    local levels, done = {}, 0
+    for i = 1, bucket_count do
+        local key, gain, weight, change, tick = KEYS[first + i], unpack(buckets, 4 * i - 3, 4 * i)
+        local debt, moment = bucket_at(call('GET', key), gain, weight, tick, now)
+        debt = corrected(debt, change)
+        levels[i] = debt
+        owe(key, debt, moment, gain, weight, tick, now, slack)
     end
-end
-for i = 1, quota_count do
-    local key = KEYS[first + bucket_count + i]
-    local used = redis.call('GET', key)
-    levels[bucket_count + i] = -1
-    if used then  -- a period that is forgotten is over for good
-        local after = math.min(math.max(0, tonumber(used) + quotas[i]), 9007199254740991)
-        levels[bucket_count + i] = after
-        redis.call('SET', key, string.format('%.0f', after), 'KEEPTTL')
+    for i = 1, quota_count do
+        local key, level = KEYS[first + bucket_count + i], -1
+        local used = call('GET', key)
+        if used then
+            level = corrected(tonumber(used), quotas[i])
+            call('SET', key, level, 'KEEPTTL')
+        end
+        levels[#levels + 1] = level
     end
-end
-for i = 1, lease_count do
-    done = done + redis.call('ZREM', KEYS[at_leases + i], reservation)
-end
-if verb == 'settle' then
-    if remember then
-        redis.call('SET', KEYS[1], struct.pack('<B', 1) .. string.sub(kept, 2), 'KEEPTTL')
-    else
-        redis.call('DEL', KEYS[1])
+    for i = 1, roll_count do
+        local key = KEYS[first + bucket_count + quota_count + i]
+        local change, slice, number = unpack(rolls, 3 * i - 2, 3 * i)
+        local state, level = call('GET', key), -1
+        if state then
+            local slices, used = slices_at(state, floor(now / slice))
+            if number > slices[1] - SLICES then
+                local place = number % SLICES + 2
+                local after = corrected(slices[place], change)
+                level, slices[place] = used + after - slices[place], after
+                call('SET', key, pack(ROLLING, unpack(slices)), 'KEEPTTL')
+            end
+        end
+        levels[#levels + 1] = level
     end
-elseif verb == 'release' and settled == 0 and not remember then
-    if late > 0 then
-        local until_us = math.min(expires, now + late)
-        local header = struct.pack('<Bd', 0, until_us)
-        redis.call('SET', KEYS[1], header .. string.sub(kept, 10), 'PX', math.ceil((until_us - now) / 1000) + slack)
-    else
-        redis.call('DEL', KEYS[1])
+    for i = 1, #leases do
+        done = done + call('ZREM', KEYS[at_leases + i], reservation)
     end
+    if verb ~= 'undo' then keep(KEYS[first], kept, now, verb, settled, expires, remember, late, slack) end
+    return 'D' .. cmsgpack.pack({now, levels, done}), used_keys
 end
-return 'D' .. cmsgpack.pack({now, levels, done})
+
+return each(close, 1)

@@ -7,7 +7,7 @@ there is something to renew and ends when there is not.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 __all__ = ["Heartbeat"]
 
@@ -15,8 +15,8 @@ __all__ = ["Heartbeat"]
 class Heartbeat:
     """Renews what it was given until it is told to stop. A reservation whose renewal is refused is dropped."""
 
-    def __init__(self, renew: Callable[[str], bool]) -> None:
-        """``renew(reservation)`` prolongs one and tells whether there was something to prolong."""
+    def __init__(self, renew: Callable[[Sequence[str]], Sequence[bool]]) -> None:
+        """``renew(reservations)`` prolongs all and tells of each whether there was something to prolong."""
         self._renew = renew
         self._wake = threading.Condition()
         self._every: dict[str, float] = {}
@@ -43,13 +43,11 @@ class Heartbeat:
         """Renew everything once, now; return how many were renewed."""
         with self._wake:
             reservations = list(self._every)
-        renewed = 0
-        for reservation in reservations:
-            if self._renew(reservation):
-                renewed += 1
-            else:
+        alive = self._renew(reservations) if reservations else ()
+        for reservation, held in zip(reservations, alive, strict=True):
+            if not held:
                 self.stop(reservation)
-        return renewed
+        return sum(alive)
 
     def __len__(self) -> int:
         """Return how many reservations are kept alive."""

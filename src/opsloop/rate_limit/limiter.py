@@ -6,7 +6,7 @@ import contextlib
 import functools
 import inspect
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
@@ -71,7 +71,7 @@ class Limiter:
         self.events_lost = 0
         self.listeners: list[Callable[[], None]] = []
         """Called after every settlement, release and reload: whoever waits for room may try."""
-        self.heartbeat = Heartbeat(lambda reservation: self.renew(reservation).status != "not_held")
+        self.heartbeat = Heartbeat(self._renew_all)
         self._plan = Plan(policy)
         self._clock = SystemClock() if clock is None else clock
         self._now_ns = self._clock.now_ns
@@ -149,8 +149,8 @@ class Limiter:
         """Decide by another policy from the next request on; requests that run are settled by their own.
 
         Whatever has the same id, unit, scope and period keeps its counts and slots under the new amount. A rate that
-        changed takes over what is owed, in units, where the store is in memory (:mod:`opsloop.rate_limit.inherit`);
-        elsewhere it begins with a full bucket.
+        changed takes over what is owed, in units: in memory at once (:mod:`opsloop.rate_limit.inherit`), on Redis with
+        the first admission that meets it, for a process that starts with another policy too.
         """
         if self._remote is not None:
             self._remote.check(policy)
@@ -267,6 +267,17 @@ class Limiter:
         await self._follow_async(self._remote.release_async, shadow_id(reservation))
         self._tell()
         return receipt
+
+    def _renew_all(self, reservations: Sequence[str]) -> list[bool]:
+        """Prolong the slots of all that runs, in as few calls as the store can; tell which of them still have any."""
+        renew_all = self._renew_each if self._remote is None else self._remote.renew_all
+        if self.policy.shadow:
+            with contextlib.suppress(StoreError):
+                renew_all([shadow_id(reservation) for reservation in reservations])
+        return [receipt.status != "not_held" for receipt in renew_all(reservations)]
+
+    def _renew_each(self, reservations: Sequence[str]) -> list[Receipt]:
+        return [self._store.renew(reservation) for reservation in reservations]
 
     def _tell(self) -> None:
         """Tell whoever listens that there may be room."""

@@ -1,12 +1,13 @@
 """Every operation on Redis as steps: a generator that yields script calls and is sent their replies.
 
-Nothing here waits, so one text serves a thread and an event loop; see :mod:`opsloop.rate_limit.redis_client` for the
-two drivers. A driver that cannot get a reply throws a :class:`StoreError` into the steps.
+Nothing here waits, so one text serves a thread and an event loop; see :mod:`opsloop.rate_limit.redis_client` and
+:mod:`opsloop.rate_limit.redis_async` for the two drivers. A driver that cannot get a reply throws a :class:`StoreError`
+into the steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from typing import Final, TypeAlias, TypeVar
 
 import msgspec
@@ -17,7 +18,7 @@ from opsloop.rate_limit.context import Amounts
 from opsloop.rate_limit.decision import Decision, Receipt, Request
 from opsloop.rate_limit.redis_keys import Keys
 from opsloop.rate_limit.redis_plan import Kept, Plan, finding
-from opsloop.rate_limit.redis_script import Answer, Closed, Script, read
+from opsloop.rate_limit.redis_script import Answer, Closed, Script, merged, read, split
 
 __all__ = ["Core", "Steps"]
 
@@ -67,19 +68,33 @@ class Core:
 
     def renew(self, reservation: str) -> Steps[Receipt]:
         """See :func:`opsloop.rate_limit.admit.renew`."""
-        plan = yield from self._plan(reservation)
-        if plan is None:
-            return Receipt(reservation, "not_held", GONE)
-        reply = yield plan.closing("renew", self.keys, now_us=self._now_us())[0]
+        return (yield from self.renew_all((reservation,)))[0]
+
+    def renew_all(self, reservations: Sequence[str]) -> Steps[list[Receipt]]:
+        """Renew many reservations in one call for each slot of a Cluster that they lie in: one without a Cluster."""
+        receipts = {name: Receipt(name, "not_held", GONE) for name in reservations}
+        plans: dict[str, list[tuple[str, Plan]]] = {}
+        for name in receipts:
+            plan = yield from self._plan(name)
+            if plan is not None:
+                plans.setdefault(plan.tag, []).append((name, plan))
+        for together in plans.values():
+            scripts = [plan.closing("renew", self.keys, now_us=self._now_us())[0] for _, plan in together]
+            reply = yield scripts[0] if len(scripts) == 1 else merged(scripts)
+            for (name, plan), told in zip(together, split(reply, len(scripts)), strict=True):
+                receipts[name] = self._renewed(name, plan, told)
+        return [receipts[name] for name in reservations]
+
+    def _renewed(self, name: str, plan: Plan, reply: bytes) -> Receipt:
         leased = [demand.limit.id for demand in plan.request.demands if demand.limit.lease_ns]
         if reply[:1] == b"D":
-            return Receipt(reservation, "renewed", f"{len(leased)} slots renewed")
+            return Receipt(name, "renewed", f"{len(leased)} slots renewed")
         if reply[:1] == b"L":
-            return Receipt(reservation, "not_held", f"the lease on {leased[int(reply[1:]) - 1]} ran out")
+            return Receipt(name, "not_held", f"the lease on {leased[int(reply[1:]) - 1]} ran out")
         if reply[:1] == b"H":
-            return Receipt(reservation, "not_held", f"{leased[int(reply[1:]) - 1]} was held for the longest time")
-        self._forget(reservation)
-        return Receipt(reservation, "not_held", GONE)
+            return Receipt(name, "not_held", f"{leased[int(reply[1:]) - 1]} was held for the longest time")
+        self._forget(name)
+        return Receipt(name, "not_held", GONE)
 
     def release(self, reservation: str) -> Steps[Receipt]:
         """See :func:`opsloop.rate_limit.admit.release`."""
@@ -104,7 +119,7 @@ class Core:
         """Add the request's costs to its buckets without asking; a cost below zero gives back."""
         demands = tuple(msgspec.structs.replace(demand, cost=-demand.cost) for demand in request.demands)
         plan = Plan.of(msgspec.structs.replace(request, demands=demands, reservation=""), self.keys)
-        yield plan.undoing(self.keys, now_us=self._now_us())
+        yield plan.undoing(b"", self.keys, now_us=self._now_us())
 
     def _decide(self, request: Request, *, write: bool) -> Steps[Decision]:
         if not request.demands and not (write and request.reservation):
@@ -117,8 +132,11 @@ class Core:
                 kept = Kept.read(reply[1:])
                 return self._held(Plan.of(kept.request, self.keys), kept.answer)
             answer = read(reply, Answer)
+            if status == "A" and write:
+                plan.refreshed()
+                return self._held(plan, answer)
             if status == "A":
-                return self._held(plan, answer) if write else plan.decision("A", answer)
+                return plan.decision("A", answer)
             if status == "R":
                 return plan.decision("R", answer)
             request = plan.at_time(answer.now_us)
@@ -130,7 +148,7 @@ class Core:
         if not name:
             return decision
         qualified = self.keys.qualified(name, plan.tag)
-        self._remember({name, qualified}, plan)
+        self._remember({name, qualified}, plan.admitted(answer))
         if qualified == name:
             return decision
         request = msgspec.structs.replace(plan.request, reservation=qualified)
@@ -143,7 +161,8 @@ class Core:
             name, tag = self.keys.located(reservation)
             reply = yield finding(name, tag, self.keys, now_us=self._now_us())
             if reply[:1] == b"F":
-                plan = Plan.of(Kept.read(reply[1:]).request, self.keys)
+                kept = Kept.read(reply[1:])
+                plan = Plan.of(kept.request, self.keys).admitted(kept.answer)
                 self._remember({reservation}, plan)
         return plan
 

@@ -1,6 +1,6 @@
 """Where limits and reservations lie in Redis: readable keys, no two meanings under one name, and one slot per tree.
 
-A key reads ``opsloop:{tenant=acme}:limit@1/50000:acme``. What stands in braces is the hash tag: on a Cluster, keys with
+A key reads ``opsloop:{tenant=acme}:limit@rate:acme``. What stands in braces is the hash tag: on a Cluster, keys with
 the same tag share a slot, and only keys of one slot can be decided upon in one step. The tag is the *root* of the tree
 that a limit belongs to, the broadest part of its scope: with limits per organisation, per organisation and tenant, and
 per organisation, tenant and key, all of them lie where their organisation lies.
@@ -9,7 +9,7 @@ per organisation, tenant and key, all of them lie where their organisation lies.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from opsloop.errors import ConfigError
@@ -37,6 +37,9 @@ class Keys:
         self.root = root
         self.spread = spread and root != ""
         self._prefix = prefix
+        self.ways: dict[object, Any] = {}
+        self.recent: dict[int, tuple[object, Any]] = {}
+        """What :mod:`opsloop.rate_limit.redis_plan` remembers of callers under these names."""
         self._known: dict[Key, bytes] = {}
 
     def check(self, limits: Iterable[Limit]) -> None:
@@ -76,7 +79,9 @@ class Keys:
             if len(self._known) >= CACHED:
                 self._known.clear()
             values = (key[1],) if isinstance(key[1], str) else key[1]
-            parts = [limit.root, *(quote(value, safe="") for value in values), *map(str, key[2:])]
+            # A rate's numbers are part of its state: when a policy changes them, what is owed is taken over.
+            root = limit.root if limit.bucket is None else f"{limit.root.rpartition('@')[0]}@rate"
+            parts = [root, *(quote(value, safe="") for value in values), *map(str, key[2:])]
             known = self._known[key] = f"{self._prefix}:{self.tag(limit, key)}:{':'.join(parts)}".encode()
         return known
 

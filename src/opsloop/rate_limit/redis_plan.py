@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 import struct
 from collections.abc import Callable
@@ -16,16 +17,19 @@ from opsloop.rate_limit.decision import Decision, Demand, Request
 from opsloop.rate_limit.gcra import Rate
 from opsloop.rate_limit.limit import Level, Lever, Limit
 from opsloop.rate_limit.redis_keys import EVERYTHING, Keys
-from opsloop.rate_limit.redis_script import Answer, Closed, Script
+from opsloop.rate_limit.redis_script import Answer, Closed, Script, bulks, read
+from opsloop.rate_limit.rolling import Window
 from opsloop.rate_limit.ticks import EXACT, Ticks, ticks
 
 __all__ = ["Kept", "Plan", "Verb", "finding"]
 
 Verb = Literal["settle", "renew", "release", "undo"]
 MICROSECOND_NS: Final = 1000
+HOLD_US: Final = HOLD_NS // MICROSECOND_NS
 HEADER: Final = struct.Struct("<BdI")
-ORDER: Final[dict[Lever, int]] = {"rate": 0, "quota": 1, "concurrency": 2}
 LAYOUTS: Final = 1024
+WAYS: Final = 16_384
+SAME: Final = 16
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -44,6 +48,9 @@ class _Limit(msgspec.Struct, frozen=True, array_like=True):
     weight: int
     burst: int
     """0 where there is no bucket."""
+    rolling: int = 0
+    """How many periods a rolling quota spans; 0 where it does not roll."""
+    slice_ns: int = 0
 
     @classmethod
     def of(cls, limit: Limit) -> _Limit:
@@ -61,6 +68,8 @@ class _Limit(msgspec.Struct, frozen=True, array_like=True):
             gain=rate.gain,
             weight=rate.weight,
             burst=burst,
+            rolling=limit.window.count if limit.window else 0,
+            slice_ns=limit.window.slice_ns if limit.window else 0,
         )
 
     def limit(self) -> Limit:
@@ -76,6 +85,7 @@ class _Limit(msgspec.Struct, frozen=True, array_like=True):
             root=self.root,
             read=cast("Callable[[Context], Any]", read),
             bucket=Rate(self.gain, self.weight, self.burst * self.weight) if self.burst else None,
+            window=Window(self.rolling, self.slice_ns) if self.rolling else None,
             lease_ns=self.lease_ns,
             settles=True,
         )
@@ -116,14 +126,19 @@ class Kept(msgspec.Struct, frozen=True):
         return cls(request, msgspec.msgpack.decode(raw[middle:], type=Answer))
 
 
-class _Layout(msgspec.Struct, frozen=True):
+class _Layout(msgspec.Struct, frozen=True, eq=False):
     """What is the same for all requests on the same limits, worked out once."""
 
     limits: tuple[Limit, ...]
     order: tuple[int, ...]
-    """The demands' positions as the scripts want them: buckets, quotas, slots."""
+    """The demands' positions as the scripts want them: buckets, quotas, rolling quotas, slots."""
     buckets: tuple[Ticks, ...]
+    scales: tuple[tuple[int, int, int], ...]
+    """Of each bucket its position, what a nanosecond repays, and how many of its sub-units are one of the server's."""
     quotas: int
+    """How many are counted by the calendar."""
+    rolls: tuple[int, ...]
+    """The slice of each rolling quota, in microseconds."""
     leases: tuple[int, ...]
     """The lease of each set of slots, in microseconds."""
     numbers: msgspec.Raw
@@ -135,22 +150,71 @@ class _Layout(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, limits: tuple[Limit, ...]) -> _Layout:
-        order = tuple(sorted(range(len(limits)), key=lambda at: ORDER[limits[at].lever]))
+        order = tuple(sorted(range(len(limits)), key=lambda at: _rank(limits[at])))
         buckets = tuple(ticks(limits[at]) for at in order if limits[at].bucket is not None)
-        amounts = tuple(limits[at].amount for at in order if limits[at].lever == "quota")
+        amounts = tuple(limits[at].amount for at in order if _rank(limits[at]) == 1)
+        rolls = [(limits[at].amount, _slice_us(limits[at])) for at in order if limits[at].window is not None]
         slots = [(limits[at].amount, limits[at].lease_ns // MICROSECOND_NS) for at in order if limits[at].lease_ns]
         rates = [number for each in buckets for number in (each.gain, each.weight, each.capacity, each.tick_us)]
-        numbers = _encode((rates, amounts, [number for pair in slots for number in pair]))
+        numbers = _encode((rates, amounts, [*itertools.chain(*rolls)], [*itertools.chain(*slots)]))
         return cls(
             limits,
             order,
             buckets,
+            tuple((at, cast("Rate", limits[at].bucket).gain, t.scale) for at, t in zip(order, buckets, strict=False)),
             len(amounts),
+            tuple(slice_us for _, slice_us in rolls),
             tuple(lease for _, lease in slots),
             msgspec.Raw(numbers),
             tuple(msgspec.Raw(msgspec.json.encode(_Limit.of(limit))) for limit in limits),
             len({limit.root for limit in limits}) < len(limits),
         )
+
+    @property
+    def dated(self) -> int:
+        """How many of them are a bucket or a quota."""
+        return len(self.buckets) + self.quotas
+
+    @property
+    def counted(self) -> int:
+        """How many of them are no slots."""
+        return len(self.buckets) + self.quotas + len(self.rolls)
+
+
+class _Way(msgspec.Struct):
+    """What is the same for all requests of one caller on the same limits: the keys, ready to be sent."""
+
+    layout: _Layout
+    keys: tuple[bytes, ...]
+    """In the layout's order."""
+    tag: str
+    """Where its reservations lie."""
+    packed: tuple[bytes, bytes]
+    """The keys of counts and of slots, as they go over the wire."""
+    scripts: dict[tuple[bool, tuple[int, ...]] | None, Script]
+    """Calls that are the same for all requests of the same costs: of those that are neither dated nor reserved."""
+    refreshed_ns: int = 0
+    """When an admission of ours last prolonged the life of its slots' keys."""
+
+    @classmethod
+    def of(cls, demands: tuple[Demand, ...], keys: Keys) -> _Way:
+        """Return the way of a request, from memory where it was gone before."""
+        layout = _layout(demands)
+        seen = (layout, tuple([demand.key for demand in demands]))
+        way = keys.ways.get(seen)
+        if way is None:
+            where = tuple([keys.of(demands[at].limit, demands[at].key) for at in layout.order])
+            tag = keys.beside(demands[0].limit, demands[0].key) if demands else EVERYTHING
+            counted = layout.counted
+            if len(keys.ways) >= WAYS:
+                keys.ways.clear()
+            packed = bulks(where[:counted]), bulks(where[counted:])
+            way = keys.ways[seen] = cls(layout, where, tag, packed, {})
+        return cast("_Way", way)
+
+    def refreshes(self, now_ns: int) -> bool:
+        """Tell whether the slots' keys, which live for twice the longest hold, have to be prolonged."""
+        return abs(now_ns - self.refreshed_ns) >= HOLD_NS // 2
 
 
 class Plan(msgspec.Struct, frozen=True, gc=False):
@@ -159,45 +223,62 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
     request: Request
     asked: Request
     """The request as it was asked."""
-    layout: _Layout
-    keys: tuple[bytes, ...]
-    """In the layout's order."""
-    tag: str
-    """Where its reservation lies."""
+    way: _Way
+    slices: tuple[int, ...] = ()
+    """Of an admission, the slice of each rolling quota that it was charged to."""
 
     @classmethod
     def of(cls, request: Request, keys: Keys) -> Plan:
         """Sort a request's demands by kind and find their keys."""
-        asked = request
-        layout = _layout(request.demands)
-        if layout.repeats:
+        asked, demands = request, request.demands
+        before = keys.recent.get(id(demands))
+        if before is not None and before[0] is demands:  # those of plain rates are the same object again and again
+            return cls(request, asked, before[1])
+        way = _Way.of(demands, keys)
+        if way.layout.repeats:
             request = _summed(request)
-            layout = _layout(request.demands)
-        demands = request.demands
-        where = tuple([keys.of(demands[at].limit, demands[at].key) for at in layout.order])
-        tag = keys.beside(demands[0].limit, demands[0].key) if demands else EVERYTHING
-        return cls(request, asked, layout, where, tag)
+            way = _Way.of(request.demands, keys)
+        elif not request.estimate and not request.reservation and not way.layout.quotas:
+            if len(keys.recent) >= WAYS:
+                keys.recent.clear()
+            keys.recent[id(demands)] = demands, way
+        return cls(request, asked, way)
+
+    @property
+    def tag(self) -> str:
+        """Where its reservation lies."""
+        return self.way.tag
 
     def admission(self, keys: Keys, *, now_us: int, write: bool) -> Script:
         """Return the call that decides about the request, and writes if it may."""
-        request, layout = self.request, self.layout
+        request, way = self.request, self.way
+        layout = way.layout
         demands = request.demands
-        first = len(layout.buckets)
-        counted = first + layout.quotas
-        costs = [min(demands[at].cost, EXACT) for at in layout.order[:counted]]
+        first, dated, counted = len(layout.buckets), layout.dated, layout.counted
+        costs = tuple([demands[at].cost for at in layout.order[:counted]])
+        name = request.reservation if write else ""
+        same = (write, costs) if not (name or layout.quotas or now_us) else None
+        if same in way.scripts:
+            return way.scripts[same]
+        if costs and max(costs) > EXACT:
+            costs = tuple([min(cost, EXACT) for cost in costs])
         periods: list[int] = []
-        for at in layout.order[first:counted]:
+        for at in layout.order[first:dated]:
             demand = demands[at]
             end_ns = request.ts_ns + demand.resets_in_ns
             periods += (demand.key[2] // MICROSECOND_NS, end_ns // MICROSECOND_NS)
-        name = request.reservation if write else ""
-        numbers = _encode((now_us, write, layout.numbers, costs, periods, name, HOLD_NS // MICROSECOND_NS))
-        undo = partial(self.undoing, keys, now_us=now_us) if write else None
+        refresh = write and bool(layout.leases) and way.refreshes(request.ts_ns)
+        numbers = _encode((now_us, write, layout.numbers, costs, periods, name, HOLD_US, refresh))
+        undo = partial(self.undoing, keys=keys, now_us=now_us) if write else None
+        counts, slots = way.packed
         if not name:
-            return Script("admit", self.keys, (numbers, b""), undo)
-        marker = keys.reservation(name, self.tag)
-        where = (*self.keys[:counted], marker, *self.keys[counted:])
-        return Script("admit", where, (numbers, self._described()), undo)
+            script = Script("admit", way.keys, (numbers, b""), undo, counts + slots)
+            if same is not None and len(way.scripts) < SAME:
+                way.scripts[same] = script
+            return script
+        marker = keys.reservation(name, way.tag)
+        where = (*way.keys[:counted], marker, *way.keys[counted:])
+        return Script("admit", where, (numbers, self._described()), undo, counts + bulks((marker,)) + slots)
 
     def closing(
         self, verb: Verb, keys: Keys, *, now_us: int, actual: Amounts | None = None
@@ -206,13 +287,13 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
 
         With ``actual`` the counts are corrected from the estimate to it.
         """
-        request, layout = self.request, self.layout
-        first = len(layout.buckets)
-        counted = first + layout.quotas
+        request, layout, own = self.request, self.way.layout, self.way.keys
+        first, dated, counted = len(layout.buckets), layout.dated, layout.counted
         buckets: list[int] = []
         quotas: list[int] = []
+        rolls: list[int] = []
         changed: list[Demand] = []
-        where = [] if verb == "undo" else [keys.reservation(request.reservation, self.tag)]
+        where = [] if verb == "undo" else [keys.reservation(request.reservation, self.way.tag)]
         for rank in range(counted if actual else 0):
             demand = request.demands[layout.order[rank]]
             amount = amount_of(demand.limit.unit, actual)
@@ -221,31 +302,43 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
             units = max(-EXACT, min(amount - demand.cost, EXACT))
             if rank < first:
                 rate = layout.buckets[rank]
-                buckets += (rate.gain, max(-EXACT, min(units * rate.weight, EXACT)), rate.tick_us)
-            else:
+                buckets += (rate.gain, rate.weight, max(-EXACT, min(units * rate.weight, EXACT)), rate.tick_us)
+            elif rank < dated:
                 quotas.append(units)
+            else:
+                rolls += (units, layout.rolls[rank - dated], self.slices[rank - dated])
             changed.append(demand)
-            where.append(self.keys[rank])
+            where.append(own[rank])
         late_us = LATE_SETTLE_NS // MICROSECOND_NS if counted else 0
-        numbers = (now_us, verb, buckets, quotas, layout.leases, request.reservation, request.remember, late_us)
-        return Script("close", (*where, *self.keys[counted:]), (_encode(numbers),)), tuple(changed)
+        about = (request.reservation, request.remember, late_us, HOLD_US)
+        numbers = (now_us, verb, buckets, quotas, rolls, layout.leases, *about)
+        return Script("close", (*where, *own[counted:]), (_encode(numbers),)), tuple(changed)
 
-    def undoing(self, keys: Keys, *, now_us: int) -> Script:
+    def admitted(self, answer: Answer) -> Plan:
+        """Return the plan of an admission, which knows where its units were counted."""
+        return msgspec.structs.replace(self, slices=answer.slices) if answer.slices else self
+
+    def refreshed(self) -> None:
+        """Note that an admission came true which prolonged what has to be prolonged."""
+        if self.way.layout.leases and self.way.refreshes(self.request.ts_ns):
+            self.way.refreshed_ns = self.request.ts_ns
+
+    def undoing(self, reply: bytes, keys: Keys, *, now_us: int) -> Script:
         """Return the call that takes an admission back as if it had never been made."""
+        plan = self.admitted(read(reply, Answer)) if self.way.layout.rolls else self
         nothing = {demand.limit.unit: 0 for demand in self.request.demands}
         verb: Verb = "settle" if self.request.reservation else "undo"
-        return self.closing(verb, keys, now_us=now_us, actual=nothing)[0]
+        return plan.closing(verb, keys, now_us=now_us, actual=nothing)[0]
 
     def decision(self, status: str, answer: Answer) -> Decision:
         """Return the decision that an answer of the server stands for."""
         now_ns = answer.now_us * MICROSECOND_NS
-        layout = self.layout
-        values = [0] * len(layout.order)
-        for at, level in zip(layout.order, answer.levels, strict=True):
-            values[at] = level
-        for at, rate in zip(layout.order, layout.buckets, strict=False):
-            bucket = cast("Rate", layout.limits[at].bucket)
-            values[at] = now_ns * bucket.gain + values[at] * rate.scale
+        layout, levels = self.way.layout, answer.levels
+        values = [0] * len(levels)
+        for rank, at in enumerate(layout.order):
+            values[at] = levels[rank]
+        for at, gain, scale in layout.scales:
+            values[at] = now_ns * gain + values[at] * scale
         if status == "A":
             decision = Decision(self.request, "allowed", tuple(values), now_ns)
         else:
@@ -280,13 +373,12 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
         return msgspec.structs.replace(self.asked, demands=tuple(demands), ts_ns=now_ns)
 
     def _refusal(self, answer: Answer, values: tuple[int, ...], now_ns: int) -> Decision:
-        layout = self.layout
+        layout = self.way.layout
         demands = list(self.request.demands)
         waits: list[int | None] = [0] * len(demands)
         for at, wait in zip(layout.order, answer.waits, strict=True):
             waits[at] = None if wait < 0 else wait * MICROSECOND_NS
-        first = len(layout.buckets) + layout.quotas
-        for at, rest in zip(layout.order[first:], answer.rests, strict=True):
+        for at, rest in zip(layout.order[layout.counted :], answer.rests, strict=True):
             demands[at] = msgspec.structs.replace(demands[at], resets_in_ns=rest * MICROSECOND_NS)
         seen = msgspec.structs.replace(self.request, demands=tuple(demands))
         longest = None if None in waits else max(wait for wait in waits if wait is not None)
@@ -297,7 +389,7 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
         request = self.request
         demands = [
             (told, demand.key, demand.cost, demand.resets_in_ns)
-            for demand, told in zip(request.demands, self.layout.told, strict=True)
+            for demand, told in zip(request.demands, self.way.layout.told, strict=True)
         ]
         return msgspec.json.encode(
             (
@@ -313,7 +405,9 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
 
 def finding(name: str, tag: str, keys: Keys, *, now_us: int) -> Script:
     """Return the call that reads a reservation."""
-    return Script("close", (keys.reservation(name, tag),), (_encode((now_us, "find", (), (), (), name, False, 0)),))
+    return Script(
+        "close", (keys.reservation(name, tag),), (_encode((now_us, "find", (), (), (), (), name, False, 0, 0)),)
+    )
 
 
 _LAYOUTS: Final[dict[tuple[int, ...], _Layout]] = {}
@@ -328,6 +422,20 @@ def _layout(demands: tuple[Demand, ...]) -> _Layout:
             _LAYOUTS.clear()
         known = _LAYOUTS[identities] = _Layout.of(tuple(demand.limit for demand in demands))
     return known
+
+
+def _rank(limit: Limit) -> int:
+    """Return where the scripts want a limit: buckets, quotas, rolling quotas, slots."""
+    if limit.bucket is not None:
+        return 0
+    if limit.window is not None:
+        return 2
+    return 3 if limit.lease_ns else 1
+
+
+def _slice_us(limit: Limit) -> int:
+    """Return the slice of a rolling quota in microseconds: never a shorter one, so no window holds more."""
+    return -(-cast("Window", limit.window).slice_ns // MICROSECOND_NS)
 
 
 def _summed(request: Request) -> Request:

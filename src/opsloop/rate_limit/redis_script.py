@@ -3,41 +3,58 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar, cast
 
 import msgspec
 
 from opsloop.errors import StoreError
 
 __all__ = [
+    "ASKING",
     "SOURCES",
     "Answer",
+    "Carrier",
     "Closed",
     "Script",
     "ScriptName",
-    "by_sha",
-    "by_source",
+    "bulks",
     "merged",
     "read",
     "split",
     "together",
     "wire",
+    "wire_source",
 ]
 
 T = TypeVar("T")
+
+
+class Carrier(Protocol):
+    """What a driver makes of a script: the call that it has to make."""
+
+    @property
+    def script(self) -> Script:
+        """The script to run."""
+        ...
+
+
+C = TypeVar("C", bound=Carrier)
 ScriptName = Literal["admit", "close"]
+LUA: Final = resources.files("opsloop.rate_limit")
 SOURCES: Final[dict[ScriptName, str]] = {
-    name: resources.files("opsloop.rate_limit").joinpath(f"{name}.lua").read_text("utf-8")
+    name: LUA.joinpath("count.lua").read_text("utf-8") + LUA.joinpath(f"{name}.lua").read_text("utf-8")
     for name in ("admit", "close")
 }
 SHAS: Final[Mapping[ScriptName, str]] = {
     name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest() for name, source in SOURCES.items()
 }
 """Under these names a server keeps the scripts."""
+ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
+"""Goes before a call to a node that is just being given its slot."""
 MERGED: Final = 32
-"""Admissions in one call, which no other client of the server can interrupt."""
+"""Requests in one call, which no other client of the server can interrupt."""
 
 
 class Script(msgspec.Struct, frozen=True, gc=False):
@@ -46,8 +63,10 @@ class Script(msgspec.Struct, frozen=True, gc=False):
     name: ScriptName
     keys: tuple[bytes, ...]
     arguments: tuple[bytes, ...]
-    undo: Callable[[], Script] | None = None
-    """What takes an admission back when nobody waits for its answer any more. Without one it has to run anyway."""
+    undo: Callable[[bytes], Script] | None = None
+    """What takes an admission back, by its reply, when nobody waits for it. Without one it has to run anyway."""
+    packed: bytes = b""
+    """The keys as they go over the wire, where they were packed before."""
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
@@ -58,6 +77,8 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     waits: tuple[int, ...] = ()
     rests: tuple[int, ...] = ()
     """After a refusal, for each set of slots the time to its last lease's end."""
+    slices: tuple[int, ...] = ()
+    """After a yes, for each rolling quota the number of the slice that was charged."""
 
 
 class Closed(msgspec.Struct, frozen=True, array_like=True):
@@ -65,35 +86,34 @@ class Closed(msgspec.Struct, frozen=True, array_like=True):
 
     now_us: int
     levels: tuple[int, ...]
-    """What is left in each count that it changed; -1 for a quota whose period is forgotten."""
+    """What is left in each count that it changed; -1 where its period or slice is over for good."""
     done: int
     """Slots given back or renewed."""
 
 
-def together(scripts: Iterable[Script]) -> list[list[int]]:
-    """Return which of the scripts can be one call: admissions by the dozen, everything else alone and before them.
+def together(calls: Iterable[C], *, key: Callable[[C], object]) -> list[list[C]]:
+    """Return which calls can be one: those of one script and ``key`` by the dozen, admissions last.
 
-    >>> one, other = Script("admit", (b"key",), (b"numbers", b"")), Script("close", (b"key",), (b"numbers",))
-    >>> together([one, other, one])
-    [[1], [0, 2]]
+    >>> class Call(msgspec.Struct):
+    ...     script: Script
+    >>> one, other = Call(Script("admit", (b"key",), (b"", b""))), Call(Script("close", (b"key",), (b"",)))
+    >>> together([one, other, one], key=lambda call: 0) == [[other], [one, one]]
+    True
     """
-    groups: list[list[int]] = []
-    admissions: list[int] = []
-    for at, script in enumerate(scripts):
-        if script.name == "admit":
-            admissions.append(at)
-        else:
-            groups.append([at])
-    groups.extend(admissions[at : at + MERGED] for at in range(0, len(admissions), MERGED))
-    return groups
+    kinds: dict[ScriptName, dict[object, list[C]]] = {"close": {}, "admit": {}}
+    for call in calls:
+        kinds[call.script.name].setdefault(key(call), []).append(call)
+    groups = [group for kind in kinds.values() for group in kind.values()]
+    return [group[at : at + MERGED] for group in groups for at in range(0, len(group), MERGED)]
 
 
-def merged(scripts: Iterable[Script]) -> Script:
-    """Return one call for several admissions; the server decides about one after the other."""
+def merged(scripts: Sequence[Script]) -> Script:
+    """Return one call for several of one kind; the server deals with one after the other."""
     return Script(
-        "admit",
+        scripts[0].name,
         tuple([key for script in scripts for key in script.keys]),
         tuple([argument for script in scripts for argument in script.arguments]),
+        packed=b"".join([script.packed or bulks(script.keys) for script in scripts]),
     )
 
 
@@ -113,23 +133,13 @@ def split(reply: bytes, count: int) -> list[bytes]:
 def read(reply: bytes, form: type[T]) -> T:
     """Read what follows a reply's letter. Raises :class:`StoreError` for what no script of ours says."""
     try:
-        return msgspec.msgpack.decode(reply[1:], type=form)
+        return cast("T", _DECODERS[form].decode(reply[1:]))
     except msgspec.DecodeError as cause:
         raise StoreError("Redis answered what no script of ours says", fix="is the server really Redis?") from cause
 
 
-def by_sha(script: Script) -> tuple[str | int | bytes, ...]:
-    """Return the command that calls a script by its name."""
-    return ("EVALSHA", SHAS[script.name], len(script.keys), *script.keys, *script.arguments)
-
-
-def by_source(script: Script) -> tuple[str | int | bytes, ...]:
-    """Return the command that runs a script which the server forgot; it knows it again then, on the right node too."""
-    return ("EVAL", SOURCES[script.name], len(script.keys), *script.keys, *script.arguments)
-
-
 def wire(script: Script) -> bytes:
-    r"""Return :func:`by_sha` as it goes over the wire (RESP): the shape of these commands is always the same.
+    r"""Return a call by the script's name as it goes over the wire (RESP): its shape is always the same.
 
     >>> wire(Script("close", (b"key",), (b"argument",)))[-23:]
     b'$3\r\nkey\r\n$8\r\nargument\r\n'
@@ -141,7 +151,26 @@ def wire(script: Script) -> bytes:
         count = str(len(keys))
         text = f"*{3 + len(keys) + len(arguments)}\r\n$7\r\nEVALSHA\r\n$40\r\n{SHAS[script.name]}\r\n"
         head = _HEADS[shape] = f"{text}${len(count)}\r\n{count}\r\n".encode()
-    return head + b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in (*keys, *arguments)])
+    return head + (script.packed or bulks(keys)) + bulks(arguments)
 
 
+def wire_source(script: Script) -> bytes:
+    """Return the call with the script's text, for a server that does not know it; it knows it from then on."""
+    keys, arguments = script.keys, script.arguments
+    parts = (b"EVAL", SOURCES[script.name].encode(), b"%d" % len(keys), *keys, *arguments)
+    return b"*%d\r\n%b" % (len(parts), bulks(parts))
+
+
+def bulks(parts: Iterable[bytes]) -> bytes:
+    r"""Return parts of a command as they go over the wire.
+
+    >>> bulks((b"key", b""))
+    b'$3\r\nkey\r\n$0\r\n\r\n'
+    """
+    return b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])
+
+
+_DECODERS: Final[dict[type, msgspec.msgpack.Decoder[Any]]] = {
+    form: msgspec.msgpack.Decoder(form) for form in (Answer, Closed)
+}
 _HEADS: Final[dict[tuple[ScriptName, int, int], bytes]] = {}

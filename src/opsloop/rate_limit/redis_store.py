@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -17,11 +17,12 @@ from opsloop.rate_limit.permits import Permits
 from opsloop.rate_limit.policy import Policy
 from opsloop.rate_limit.redis_core import Core, Steps
 from opsloop.rate_limit.redis_keys import Keys
+from opsloop.rate_limit.redis_script import MERGED
 from opsloop.rate_limit.redis_url import Address, address
 from opsloop.rate_limit.ticks import EXACT, ticks
 
 if TYPE_CHECKING:
-    from opsloop.rate_limit.redis_client import AsyncDriver
+    from opsloop.rate_limit.redis_async import AsyncDriver
 
 __all__ = ["RedisStore"]
 
@@ -115,9 +116,6 @@ class RedisStore:
         Raises :class:`ConfigError`. A limiter does this when it is made.
         """
         for limit in policy.forms():
-            if limit.window is not None:
-                fix = "leave rolling out, or keep that limit in memory"
-                raise ConfigError(f"limit {limit.id!r}: Redis keeps no rolling quotas", fix=fix)
             if limit.bucket is not None:
                 ticks(limit)
             elif limit.amount > COUNTABLE:
@@ -146,6 +144,13 @@ class RedisStore:
     def renew(self, reservation: str) -> Receipt:
         """Prolong a reservation's slots."""
         return self._driver.run(self._renewing(reservation))
+
+    def renew_all(self, reservations: Sequence[str]) -> list[Receipt]:
+        """Prolong the slots of many reservations, by the dozen in one call, each with a deadline of its own."""
+        receipts: list[Receipt] = []
+        for at in range(0, len(reservations), MERGED):
+            receipts += self._driver.run(self._renewing_all(reservations[at : at + MERGED]))
+        return receipts
 
     def release(self, reservation: str) -> Receipt:
         """Give a reservation's slots back."""
@@ -188,7 +193,7 @@ class RedisStore:
         if driver is None or driver.loop is not loop:
             driver = self._drivers.get(loop)
             if driver is None:
-                from opsloop.rate_limit.redis_client import AsyncDriver  # noqa: PLC0415 - the redis package is an extra
+                from opsloop.rate_limit.redis_async import AsyncDriver  # noqa: PLC0415 - the redis package is an extra
 
                 driver = AsyncDriver(self._address, deadline_seconds=self._deadline)
                 others = self._drivers.items()
@@ -222,13 +227,30 @@ class RedisStore:
         return (yield from self._ending(reservation, partial(self._core.release, reservation), local))
 
     def _renewing(self, reservation: str) -> Steps[Receipt]:
-        local = self._fallback.renew(reservation)
-        again = partial(self._core.renew, reservation)
-        return (yield from self._ending(reservation, again, local, keep=False))
+        return (yield from self._renewing_all((reservation,)))[0]
 
-    def _ending(
-        self, reservation: str, steps: Callable[[], Steps[Receipt]], local: Receipt, *, keep: bool = True
-    ) -> Steps[Receipt]:
+    def _renewing_all(self, reservations: Sequence[str]) -> Steps[list[Receipt]]:
+        """Renew at Redis and what was admitted here; while Redis does not answer a lease may still be alive there."""
+        reason = self._gone()
+        local = [self._fallback.renew(reservation) for reservation in reservations]
+        receipts: list[Receipt] = []
+        if self._breaker.allows():
+            try:
+                yield from self._repaying()
+                receipts = yield from self._core.renew_all(reservations)
+            except StoreError as failed:
+                self._breaker.failed()
+                reason = failed.message
+            else:
+                self._breaker.succeeded()
+        if not receipts:
+            receipts = [Receipt(reservation, "deferred", reason) for reservation in reservations]
+        return [
+            here if there.status != "renewed" and here.status == "renewed" else there
+            for here, there in zip(local, receipts, strict=True)
+        ]
+
+    def _ending(self, reservation: str, steps: Callable[[], Steps[Receipt]], local: Receipt) -> Steps[Receipt]:
         """Tell Redis, or keep it until it can be told: each of these is done at most once, however often it is told."""
         reason = ""
         if self._breaker.allows():
@@ -243,8 +265,7 @@ class RedisStore:
                 return local if receipt.status == "not_held" and local.status != "not_held" else receipt
         else:
             reason = self._gone()
-        if keep:
-            self._owe(steps)
+        self._owe(steps)
         return local if local.status != "not_held" else Receipt(reservation, "deferred", reason)
 
     def _repaying(self) -> Steps[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from opsloop.rate_limit.context import Amounts
@@ -22,6 +23,10 @@ class RemoteStore(Store, Protocol):
 
     def check(self, policy: Policy) -> None:
         """Raise :class:`opsloop.errors.ConfigError` for a policy that the store cannot keep."""
+        ...
+
+    def renew_all(self, reservations: Sequence[str]) -> list[Receipt]:
+        """As ``renew`` for each, in as few calls as it takes."""
         ...
 
     async def admit_async(self, request: Request) -> Decision:

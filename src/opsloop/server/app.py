@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -36,7 +37,7 @@ def build_app(runtime: Runtime, *, gatekeeper: Gatekeeper | None = None) -> Star
     endpoints = all_endpoints(runtime.database, runtime.settings, runtime.clock)
     pages = Pages(next(item for item in endpoints if item.path == "/api/signals"))
     routes: list[BaseRoute] = [
-        *_intake_routes(runtime, gate),
+        *_intake_routes(Intake(runtime), gate),
         *(_endpoint_route(item, gate) for item in endpoints),
         *_operation_routes(runtime, gate, endpoints),
         Route("/api/{rest:path}", _unknown_path, methods=["GET", "POST", "PUT", "DELETE"]),
@@ -54,13 +55,13 @@ def _guarded(handler: Handler, gate: Gatekeeper, scope: str) -> Handler:
     return answer
 
 
-def _intake_routes(runtime: Runtime, gate: Gatekeeper) -> list[BaseRoute]:
-    """Return the paths that take events; an OTLP path is also known with its slash, or appended twice."""
-    intake = Intake(runtime)
+def _intake_routes(intake: Intake, gate: Gatekeeper) -> list[BaseRoute]:
+    """Return the paths that take events; an OTLP path is also known with its slash, doubled, or as Langfuse's."""
     routes: list[BaseRoute] = [Route("/api/events", _guarded(intake.events, gate, "ingest"), methods=["POST"])]
-    for signal, handler in (("traces", intake.traces), ("logs", intake.logs)):
-        answer = _guarded(handler, gate, "ingest")
-        paths = (f"/v1/{signal}", f"/v1/{signal}/", f"/v1/{signal}/v1/{signal}")
+    for signal in intake.signals:
+        answer = _guarded(partial(intake.otlp, signal=signal), gate, "ingest")
+        path = f"/v1/{signal.name}"
+        paths = (path, f"{path}/", f"{path}{path}", f"/api/public/otel{path}")
         routes += [Route(path, answer, methods=["POST"]) for path in paths]
     return routes
 
@@ -124,7 +125,7 @@ def _health(runtime: Runtime) -> dict[str, Any]:
 
 
 async def _unknown_path(request: Request) -> Response:
-    fix = "OTLP is taken at /v1/traces and /v1/logs, the API is listed at /api/openapi.json"
+    fix = "OTLP is POSTed to /v1/traces, /v1/logs and /v1/metrics, the API is listed at /api/openapi.json"
     return problem(404, f"there is nothing at {request.url.path}", fix=fix)
 
 
@@ -135,5 +136,5 @@ async def _http_problem(_: Request, error: Exception) -> Response:
 
 async def _unforeseen(request: Request, error: Exception) -> Response:
     """Answer a fault of ours with 503 where a sender would otherwise throw its batch away, and with 500 elsewhere."""
-    status = 503 if request.url.path.startswith("/v1/") else 500
+    status = 503 if "/v1/" in request.url.path else 500
     return problem(status, f"an unforeseen fault: {type(error).__name__}", fix="see the server's log")

@@ -2,11 +2,14 @@
 
 ``OPSLOOP_INGEST_TOKEN`` may send, ``OPSLOOP_READ_TOKEN`` may read, ``OPSLOOP_ADMIN_TOKEN`` may do everything. Without
 any, the server listens on loopback only and answers only to loopback's names, so that no web page elsewhere can reach
-it through the browser.
+it through the browser. A token comes as a bearer token; to send with, also as the password of basic authentication,
+since some SDKs know nothing else.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 from collections.abc import Mapping
 
@@ -49,12 +52,34 @@ class Gatekeeper:
             if origin and origin.partition("://")[2] != request.headers.get("host", ""):
                 return problem(403, f"a page of {origin} may not call this server", fix="open the server's own page")
             return None
-        kind, _, token = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not token:
-            return problem(401, "a bearer token is needed", fix="send Authorization: Bearer TOKEN")
-        known = [name for name, secret in self._tokens.items() if hmac.compare_digest(secret, token)]
+        refused = self.refused_token(request.headers.get("authorization", ""), scope)
+        return None if refused is None else problem(refused[0], refused[1], fix=refused[2])
+
+    def refused_token(self, authorization: str, scope: str) -> tuple[int, str, str] | None:
+        """Return status, reason and fix that refuse an ``Authorization``, or ``None`` when it may pass."""
+        if not self._tokens:
+            return None
+        token = _token(authorization, basic=scope == "ingest")
+        if not token:
+            return 401, "a bearer token is needed", "send Authorization: Bearer TOKEN"
+        known = [name for name, secret in self._tokens.items() if hmac.compare_digest(secret.encode(), token)]
         if not known:
-            return problem(401, "the token is not known", fix="check the token")
+            return 401, "the token is not known", "check the token"
         if scope not in known and "admin" not in known:
-            return problem(403, f"this token is for {known[0]}, the request takes {scope}", fix="use another token")
+            return 403, f"this token is for {known[0]}, the request takes {scope}", "use another token"
         return None
+
+
+def _token(authorization: str, *, basic: bool) -> bytes:
+    """Return the token of an ``Authorization`` header, or nothing."""
+    kind, _, credentials = authorization.partition(" ")
+    match kind.lower():
+        case "bearer":
+            return credentials.encode()
+        case "basic" if basic:
+            try:
+                return base64.b64decode(credentials, validate=True).partition(b":")[2]
+            except binascii.Error:
+                return b""
+        case _:
+            return b""

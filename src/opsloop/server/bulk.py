@@ -28,16 +28,15 @@ __all__ = ["read_many_traces", "rows_in_time"]
 _DECODE = msgspec.json.Decoder().decode
 
 
-def read_many_traces(body: bytes, select: Callable[[str], pa.Table] | None) -> Batch:
+def read_many_traces(body: bytes, select: Callable[[str], pa.Table]) -> Batch:
     """Return what :func:`opsloop.ingest.read_traces` returns of a protobuf body, most of its events as rows.
 
-    ``select`` runs a statement on the embedded engine. Without one, and below :data:`columnar.LEAST_SPANS` spans, there
-    are no rows.
+    ``select`` runs a statement on the embedded engine. Below :data:`columnar.LEAST_SPANS` spans there are no rows.
     Raises :class:`opsloop.errors.PayloadError` for a body that does not decode.
     """
     request = parse_traces(body)
     spans = sum(len(scope.spans) for group in request.resource_spans for scope in group.scope_spans)
-    if select is None or spans < columnar.LEAST_SPANS:
+    if spans < columnar.LEAST_SPANS:
         return read_spans(request)
     with tempfile.NamedTemporaryFile(prefix="opsloop-", suffix=".otlp") as file:
         Path(file.name).write_bytes(body)
@@ -67,8 +66,8 @@ def rows_in_time(batch: Batch, *, now_ns: int, retention_days: int) -> Batch:
 
 def _with_content(rows: pa.Table) -> pa.Table:
     """Return the rows with the content found where ``for_content`` holds what it is to be looked for in."""
-    telling = rows["for_content"].to_pylist()
-    found = [content_of(Attributes(_DECODE(text))) if text else {} for text in telling]
+    telling = zip(rows["for_content"].to_pylist(), rows["event"].to_pylist(), strict=True)
+    found = [content_of(Attributes(_DECODE(text)), kind=kind) if text else {} for text, kind in telling]
     rows = rows.drop_columns(["for_content"])
     if not any(found):
         return rows

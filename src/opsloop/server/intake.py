@@ -8,26 +8,54 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
 from opsloop.errors import OpsloopError
-from opsloop.ingest import Batch, accept, decompress, read_json_lines, read_logs, read_traces
+from opsloop.ingest import Batch, accept, decompress, read_json_lines, read_logs, read_metrics, read_traces
 from opsloop.server.bulk import read_many_traces, rows_in_time
-from opsloop.server.problem import RETRY_SECONDS, json_response, problem, problem_of, status_of
+from opsloop.server.problem import headers_of, json_response, problem, problem_of, status_of
+from opsloop.server.rpc import rpc_status
 from opsloop.server.runtime import Runtime
 
-__all__ = ["Intake"]
+__all__ = ["Intake", "Signal"]
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
 LINES = ("application/x-ndjson", "application/jsonl", "application/json-lines", "application/json", "text/plain")
+
+
+class Signal(msgspec.Struct, frozen=True):
+    """One of OTLP's signals: how its bodies are read, and how its answer is written."""
+
+    name: str
+    """The last part of its path: ``traces``, ``logs`` or ``metrics``."""
+    read: Callable[..., Batch]
+    response: Callable[[], Any]
+    rejected_field: str
+    rejected_name: str
+
+    def answer(self, batch: Batch) -> bytes:
+        """Return the response in protobuf; ``partial_success`` is set only when something was rejected."""
+        answer = self.response()
+        if batch.rejected:
+            setattr(answer.partial_success, self.rejected_field, batch.rejected)
+            answer.partial_success.error_message = batch.reason()
+        encoded: bytes = answer.SerializeToString()
+        return encoded
+
+    def json_answer(self, batch: Batch) -> dict[str, Any]:
+        """Return the response as OTLP/JSON shapes it."""
+        partial_success = {self.rejected_name: batch.rejected, "errorMessage": batch.reason()}
+        return {"partialSuccess": partial_success} if batch.rejected else {}
 
 
 class Intake:
@@ -36,27 +64,39 @@ class Intake:
     def __init__(self, runtime: Runtime) -> None:
         """Write through the runtime's group commit."""
         self._runtime = runtime
-
-    async def traces(self, request: Request) -> Response:
-        """``POST /v1/traces``."""
-        return await self._otlp(
-            request, self._read_traces, ExportTraceServiceResponse, "rejected_spans", "rejectedSpans"
+        gauges = runtime.settings.gauge
+        self.signals = (
+            Signal("traces", self._read_traces, ExportTraceServiceResponse, "rejected_spans", "rejectedSpans"),
+            Signal("logs", read_logs, ExportLogsServiceResponse, "rejected_log_records", "rejectedLogRecords"),
+            Signal(
+                "metrics",
+                partial(read_metrics, gauges=gauges),
+                ExportMetricsServiceResponse,
+                "rejected_data_points",
+                "rejectedDataPoints",
+            ),
         )
+        """What OTLP sends."""
+        self._read_lines = partial(read_json_lines, gauges=gauges)
 
     def _read_traces(self, body: bytes, *, json: bool) -> Batch:
         """Read spans: those of a protobuf body with the embedded engine's help, if there are many."""
         database = self._runtime.database
-        return (
-            read_traces(body, json=True)
-            if json
-            else read_many_traces(body, database.select if database.embedded else None)
-        )
+        if json or not database.embedded:
+            return read_traces(body, json=json)
+        return read_many_traces(body, database.select)
 
-    async def logs(self, request: Request) -> Response:
-        """``POST /v1/logs``."""
-        return await self._otlp(
-            request, read_logs, ExportLogsServiceResponse, "rejected_log_records", "rejectedLogRecords"
-        )
+    async def otlp(self, request: Request, signal: Signal) -> Response:
+        """``POST /v1/traces``, ``/v1/logs`` and ``/v1/metrics``."""
+        kind = _content_type(request)
+        if kind not in {PROTOBUF, JSON}:
+            return problem(415, f"unknown content type {kind!r}", fix=f"send {PROTOBUF} or {JSON}")
+        json = kind == JSON
+        try:
+            batch = await self._body(request, partial(signal.read, json=json))
+        except OpsloopError as error:
+            return _status(status_of(error), str(error), json=json)
+        return json_response(signal.json_answer(batch)) if json else Response(signal.answer(batch), 200, {}, PROTOBUF)
 
     async def events(self, request: Request) -> Response:
         """``POST /api/events``: JSON lines; answers how many were accepted and why others were not."""
@@ -64,47 +104,27 @@ class Intake:
         if kind not in LINES:
             return problem(415, f"unknown content type {kind!r}", fix=f"send {LINES[0]}")
         try:
-            batch = await self._take(request, read_json_lines)
+            batch = await self._body(request, self._read_lines)
         except OpsloopError as error:
             return problem_of(error)
         return json_response({"accepted": len(batch.events), "rejected": batch.rejected, "reasons": batch.reasons})
 
-    async def _otlp(
-        self,
-        request: Request,
-        read: Callable[..., Batch],
-        response: Callable[[], Any],
-        rejected_field: str,
-        rejected_name: str,
-    ) -> Response:
-        kind = _content_type(request)
-        if kind not in {PROTOBUF, JSON}:
-            return problem(415, f"unknown content type {kind!r}", fix=f"send {PROTOBUF} or {JSON}")
-        json = kind == JSON
-        try:
-            batch = await self._take(request, lambda body: read(body, json=json))
-        except OpsloopError as error:
-            return _status(status_of(error), str(error), json=json)
-        if json:
-            partial = {rejected_name: batch.rejected, "errorMessage": batch.reason()}
-            return json_response({"partialSuccess": partial} if batch.rejected else {})
-        answer = response()
-        if batch.rejected:
-            setattr(answer.partial_success, rejected_field, batch.rejected)
-            answer.partial_success.error_message = batch.reason()
-        return Response(answer.SerializeToString(), media_type=PROTOBUF)
-
-    async def _take(self, request: Request, read: Callable[[bytes], Batch]) -> Batch:
-        """Read, check and commit one body; return it once it is committed."""
-        runtime = self._runtime
-        limit = runtime.settings.server.max_body_bytes
+    async def _body(self, request: Request, read: Callable[[bytes], Batch]) -> Batch:
+        limit = self._runtime.settings.server.max_body_bytes
         body = await _bounded_body(request, limit)
         encoding = request.headers.get("content-encoding", "")
+        return await self.take(lambda: read(decompress(body, encoding, max_bytes=limit)))
+
+    async def take(self, read: Callable[[], Batch]) -> Batch:
+        """Read, check and commit one body; return it once it is committed, however it came.
+
+        Raises :class:`OpsloopError` for a body that is refused whole or cannot be stored now.
+        """
+        runtime = self._runtime
 
         def work() -> Batch:
-            batch = read(decompress(body, encoding, max_bytes=limit))
             days, now_ns = runtime.settings.server.retention_days, runtime.clock.now_ns()
-            in_time = rows_in_time(batch, now_ns=now_ns, retention_days=days)
+            in_time = rows_in_time(read(), now_ns=now_ns, retention_days=days)
             return accept(in_time, now_ns=now_ns, retention_days=days)
 
         try:
@@ -137,13 +157,6 @@ def _content_type(request: Request) -> str:
 
 def _status(code: int, message: str, *, json: bool) -> Response:
     """Return an OTLP error: a ``google.rpc.Status`` in the request's encoding."""
-    headers = {"Retry-After": RETRY_SECONDS} if code == 503 else {}
     if json:
-        return Response(msgspec.json.encode({"message": message}), code, headers, JSON)
-    text = message.encode()
-    size, length = len(text), bytearray()
-    while size > 0x7F:
-        length.append(size & 0x7F | 0x80)
-        size >>= 7
-    length.append(size)
-    return Response(b"\x12" + bytes(length) + text, code, headers, PROTOBUF)  # field 2 of Status is the message
+        return Response(msgspec.json.encode({"message": message}), code, headers_of(code), JSON)
+    return Response(rpc_status(message), code, headers_of(code), PROTOBUF)

@@ -15,9 +15,9 @@ from opsloop.errors import (
     OpsloopError,
     StoreError,
 )
-from opsloop.ingest.body import TooLargeError
+from opsloop.ingest.body import ENCODINGS, TooLargeError, UnsupportedError
 
-__all__ = ["json_response", "problem", "problem_of", "status_of"]
+__all__ = ["RETRY_SECONDS", "headers_of", "json_response", "problem", "problem_of", "status_of"]
 
 RETRY_SECONDS = "1"
 _TITLES = {
@@ -27,7 +27,7 @@ _TITLES = {
     404: "Not found",
     405: "Method not allowed",
     413: "The body is too large",
-    415: "Unknown content type",
+    415: "Unknown content type or encoding",
     421: "Not a name of this server",
     500: "A fault of the server",
     503: "Not now",
@@ -39,6 +39,8 @@ def status_of(error: OpsloopError) -> int:
     match error:
         case TooLargeError():
             return 413
+        case UnsupportedError():
+            return 415
         case NotFoundError():
             return 404
         case InputError() | ConfigError():
@@ -49,13 +51,24 @@ def status_of(error: OpsloopError) -> int:
             return 500
 
 
+def headers_of(status: int) -> dict[str, str]:
+    """Return the headers that a refusal carries: when to try again, or which encodings a body may have."""
+    match status:
+        case 503:
+            return {"Retry-After": RETRY_SECONDS}
+        case 415:
+            return {"Accept-Encoding": ", ".join(ENCODINGS)}
+        case _:
+            return {}
+
+
 def problem(status: int, detail: str, *, fix: str = "", **members: Any) -> Response:
-    """Return a problem document; 503 carries ``Retry-After``."""
+    """Return a problem document, with the headers of its status."""
     body = {"type": "about:blank", "title": _TITLES.get(status, "Error"), "status": status, "detail": detail}
     if fix:
         body["fix"] = fix
-    headers = {"Retry-After": RETRY_SECONDS} if status == 503 else {}
-    return Response(msgspec.json.encode({**body, **members}), status, headers, "application/problem+json")
+    content = msgspec.json.encode({**body, **members})
+    return Response(content, status, headers_of(status), "application/problem+json")
 
 
 def problem_of(error: OpsloopError) -> Response:

@@ -5,18 +5,24 @@ from __future__ import annotations
 import errno
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
 from opsloop.errors import ConfigError
 from opsloop.server.app import build_app
 from opsloop.server.auth import Gatekeeper
+from opsloop.server.intake import Intake
 from opsloop.server.runtime import Runtime
 from opsloop.settings import Settings, environment
 
 __all__ = ["bind", "serve"]
+
+GRACE_SECONDS = 5
+"""How long requests that are under way may take to end."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -48,6 +54,7 @@ def serve(
     taken, and what was taken is committed.
     """
     gate = Gatekeeper(environment(), host=settings.server.host)
+    open_grpc = None if settings.server.grpc_port is None else _grpc_opener()
     listener = bind(settings.server.host, settings.server.port)
     try:
         with Runtime(settings) as runtime:
@@ -59,15 +66,26 @@ def serve(
                 build_app(runtime, gatekeeper=gate),
                 log_level="warning",
                 access_log=False,
-                timeout_graceful_shutdown=5,
+                timeout_graceful_shutdown=GRACE_SECONDS,
                 server_header=False,
             )
             server = _Server(config)
+            if open_grpc is not None:
+                server.open_grpc = partial(open_grpc, settings, Intake(runtime), gate)
             server.on_started = lambda: _started(runtime, url, ready, background)
             server.on_stopping = runtime.live.close
             server.run(sockets=[listener])
     finally:
         listener.close()
+
+
+def _grpc_opener() -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Return what opens the second port; raises :class:`ConfigError` where its library is not installed."""
+    try:
+        from opsloop.server.otlp_grpc import start_grpc  # noqa: PLC0415 - an extra that most do without
+    except ImportError as cause:
+        raise ConfigError("server.grpc_port needs grpcio", fix="pip install 'opsloop[grpc]', or unset it") from cause
+    return start_grpc
 
 
 def _started(
@@ -89,6 +107,8 @@ class _Server(uvicorn.Server):
 
     on_started: Callable[[], None]
     on_stopping: Callable[[], None]
+    open_grpc: Callable[[], Coroutine[Any, Any, Any]] | None = None
+    grpc: Any = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop; the signal is dealt with then, and not raised again before the store is closed."""
@@ -97,6 +117,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
+        if self.open_grpc is not None:
+            self.grpc = await self.open_grpc()
         await super().startup(sockets=sockets)
         if self.started:
             self.on_started()
@@ -104,4 +126,6 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End what would never end by itself, then stop."""
         self.on_stopping()
+        if self.grpc is not None:
+            await self.grpc.stop(GRACE_SECONDS)
         await super().shutdown(sockets=sockets)

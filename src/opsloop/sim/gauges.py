@@ -40,10 +40,11 @@ def _reading(ts_ns: int, noise: Sequence[float], *, load: float, pressure: float
     waiting = max(0, round(1.2 * load + 0.8 * noise[0] + 1.5 * QUEUE_LIMIT * pressure))
     running = max(1, min(RUNNING_LIMIT, round(6 + 12 * load + 1.5 * noise[1] + 46 * pressure)))
     cache = min(0.99, max(0.02, 0.22 + 0.32 * load + 0.02 * noise[2] + 0.5 * pressure))
-    for name, value, limit, unit in (
-        ("vllm:num_requests_waiting", waiting, QUEUE_LIMIT, "requests"),
-        ("vllm:num_requests_running", running, RUNNING_LIMIT, "requests"),
-        ("vllm:kv_cache_usage_perc", round(cache, 4), CACHE_LIMIT, "ratio"),
+    queue = {"queue": "vllm:num_requests_waiting"}
+    for name, value, limit, unit, needs in (
+        ("vllm:num_requests_waiting", waiting, QUEUE_LIMIT, "requests", {}),
+        ("vllm:num_requests_running", running, RUNNING_LIMIT, "requests", {}),
+        ("vllm:kv_cache_usage_perc", round(cache, 4), CACHE_LIMIT, "ratio", queue),
     ):
         yield Event(
             ts_ns=ts_ns,
@@ -53,5 +54,5 @@ def _reading(ts_ns: int, noise: Sequence[float], *, load: float, pressure: float
             environment=ENVIRONMENT,
             model=HOSTED,
             provider=MODELS[HOSTED].provider,
-            attributes={"name": name, "value": value, "limit": limit, "unit": unit},
+            attributes={"name": name, "value": value, "limit": limit, "unit": unit, **needs},
         )

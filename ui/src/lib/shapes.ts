@@ -17,6 +17,7 @@ export interface Reading {
   window_end_ns: Ns;
   reason: string;
   severe?: boolean;
+  held?: boolean;
   labels?: Record<string, string>;
 }
 
@@ -55,6 +56,27 @@ export interface Objective {
   threshold: number;
   direction: string;
   unit: string;
+  clear?: Maybe;
+}
+
+export interface BreakdownRow {
+  key: string;
+  n: number;
+  rejected: number;
+  failed: number;
+  upstream: number;
+  server_errors: number;
+  error_ratio: Maybe;
+  latency_us_p50: Maybe;
+  latency_us_p95: Maybe;
+  few: boolean;
+}
+
+export interface Breakdown {
+  dimension: string;
+  counted: string;
+  rows: BreakdownRow[];
+  left_out: number;
 }
 
 export interface Tier {
@@ -76,6 +98,9 @@ export interface Slo {
   bad: number;
   total: number;
   remaining_ratio: Maybe;
+  period_start_ns?: Ns;
+  period_end_ns?: Ns;
+  calendar?: string | null;
   exhausts_in_seconds: Maybe;
   sentence: string;
   tiers?: Tier[];
@@ -91,6 +116,7 @@ export interface Signals {
   signals: number;
   needed: number;
   readings?: Reading[];
+  last_known?: Record<string, Reading>;
   totals?: Record<string, Maybe>;
   series?: { step_seconds: number; ts_ns: Ns[]; errors_by_stage?: Record<string, Maybe[]> } & Record<string, any>;
   objectives?: Objective[];
