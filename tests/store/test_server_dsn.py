@@ -79,11 +79,12 @@ class Server(ThreadingHTTPServer):
         with self.lock, tempfile.NamedTemporaryFile(suffix=".native") as rows:
             if database:
                 self.connection.query(f"USE `{database}`")
-            insert = re.match(rb"(INSERT INTO .*?)\s+FORMAT\s+Native\s*?\n", query.encode() + body, re.DOTALL)
+            statement = query.encode() + b"\n" + body if query else body
+            insert = re.match(rb"(INSERT INTO .*?)\s+FORMAT\s+(Native|Arrow)\s*?\n", statement, re.DOTALL)
             if insert:
-                rows.write((query.encode() + body)[insert.end() :])
+                rows.write(statement[insert.end() :])
                 rows.flush()
-                sql = f"{insert[1].decode()} SELECT * FROM file('{rows.name}', Native)"
+                sql = f"{insert[1].decode()} SELECT * FROM file('{rows.name}', {insert[2].decode()})"
             else:
                 sql = query or body.decode()
             self.statements.append(sql)

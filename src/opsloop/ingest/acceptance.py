@@ -5,7 +5,7 @@ from __future__ import annotations
 from opsloop.clock import NANOSECONDS, utc
 from opsloop.ingest.batch import Batch
 
-__all__ = ["accept"]
+__all__ = ["accept", "accepted_range"]
 
 FUTURE_SECONDS = 3600
 DAY_SECONDS = 86_400
@@ -22,11 +22,10 @@ def accept(batch: Batch, *, now_ns: int, retention_days: int) -> Batch:
     >>> batch.reason()
     'an event of 1970-01-01T00:00:00.000Z is older than the 30 days that are kept'
     """
-    oldest_ns = now_ns - retention_days * DAY_SECONDS * NANOSECONDS
-    newest_ns = now_ns + FUTURE_SECONDS * NANOSECONDS
+    oldest_ns, newest_ns = accepted_range(now_ns=now_ns, retention_days=retention_days)
     if all(oldest_ns <= event.ts_ns <= newest_ns for event in batch.events):
         return batch
-    kept = Batch(rejected=batch.rejected, reasons=list(batch.reasons))
+    kept = Batch(rows=batch.rows, rejected=batch.rejected, reasons=list(batch.reasons))
     for event in batch.events:
         if event.ts_ns < oldest_ns:
             kept.reject(f"an event of {utc(event.ts_ns)} is older than the {retention_days} days that are kept")
@@ -35,6 +34,11 @@ def accept(batch: Batch, *, now_ns: int, retention_days: int) -> Batch:
         else:
             kept.events.append(event)
     return kept
+
+
+def accepted_range(*, now_ns: int, retention_days: int) -> tuple[int, int]:
+    """Return the oldest and the newest time that are accepted, both included."""
+    return now_ns - retention_days * DAY_SECONDS * NANOSECONDS, now_ns + FUTURE_SECONDS * NANOSECONDS
 
 
 def _moment(ts_ns: int) -> str:

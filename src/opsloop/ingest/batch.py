@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -23,6 +24,8 @@ class Batch(msgspec.Struct):
     """
 
     events: list[Event] = []
+    rows: Any = None
+    """Further events of a large body, as an Arrow table with the columns of the store; see ``columnar``."""
     rejected: int = 0
     """How many records were refused."""
     reasons: list[str] = []
@@ -33,6 +36,11 @@ class Batch(msgspec.Struct):
         self.rejected += records
         if len(self.reasons) < NAMED_REASONS and reason not in self.reasons:
             self.reasons.append(reason)
+
+    @property
+    def accepted(self) -> int:
+        """How many events there are, in either form."""
+        return len(self.events) + (0 if self.rows is None else self.rows.num_rows)
 
     def extend(self, events: Iterable[Event]) -> None:
         """Add events."""

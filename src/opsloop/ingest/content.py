@@ -9,15 +9,15 @@ Rule
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
-__all__ = ["Name", "content_of", "values_of"]
+from opsloop.ingest.attributes import Name, matching, present
 
-Name = str | tuple[str | int, ...]
-"""An attribute's name, or a path into an attribute that holds JSON: its name, then keys and positions."""
+__all__ = ["content_of", "values_of"]
+
 
 INPUT: Final = (
     "input.value",
@@ -67,6 +67,8 @@ DOCUMENT_FIELDS: Final[Mapping[str, str]] = {
     "text": "content",
 }
 """What retrievers call the fields of a document, and what we do."""
+STRUCTURED: Final = frozenset({"gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.retrieval.documents"})
+"""Names whose values are more than one text."""
 MAX_SLOTS: Final = 10_000
 _DOCUMENT: Final = re.compile(r"retrieval\.documents\.(\d{1,6})\.document\.(id|score|content)")
 _MESSAGE: Final = re.compile(
@@ -74,13 +76,13 @@ _MESSAGE: Final = re.compile(
 )
 
 
-def values_of(attributes: Mapping[Any, Any], names: Iterable[Name]) -> Iterator[Any]:
+def values_of(attributes: Mapping[Any, Any], names: Sequence[Name]) -> Iterator[Any]:
     """Yield the value of each name that is there, in the names' order; a text in JSON quotes is what it quotes.
 
     >>> list(values_of({"usage": '{"input": 9}', "model": '"gpt-4o"'}, ["tokens", ("usage", "input"), "model"]))
     [9, 'gpt-4o']
     """
-    for name in names:
+    for name in present(attributes, names):
         value = attributes.get(name)
         if value is not None:
             yield _decoded(value, value) if isinstance(value, str) and value[:1] == '"' == value[-1:] else value
@@ -122,7 +124,7 @@ def content_of(attributes: Mapping[str, Any], *, kind: str = "") -> dict[str, An
     return {name: value for name, value in found.items() if value not in ("", None)}
 
 
-def _spoken(attributes: Mapping[str, Any], names: Iterable[str], *, role: str) -> str:
+def _spoken(attributes: Mapping[str, Any], names: tuple[str, ...], *, role: str) -> str:
     """Return the first text that is not empty: what the role said where the text is a provider's JSON, else all."""
     for value in values_of(attributes, names):
         if value in (None, "", "null", "{}", "[]", [], {}):
@@ -216,9 +218,9 @@ def _calls(parts: Any) -> Iterable[str]:
 def _indexed_messages(attributes: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
     """Return, per flattened list, the message with the highest index: indices are compared, never allocated."""
     last: dict[str, tuple[int, str]] = {}
-    for key, value in attributes.items():
-        match = _MESSAGE.fullmatch(key)
-        if match and isinstance(value, str) and value:
+    for key, match in matching(attributes, _MESSAGE):
+        value = attributes[key]
+        if isinstance(value, str) and value:
             index = int(match[2])
             if index >= last.get(match[1], (-1, ""))[0]:
                 last[match[1]] = (index, value)
@@ -238,10 +240,9 @@ def _documents(attributes: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     if isinstance(listed, list):
         return [dict(item) for item in listed if isinstance(item, Mapping)][:MAX_SLOTS]
     slots: dict[int, dict[str, Any]] = {}
-    for key, value in attributes.items():
-        match = _DOCUMENT.fullmatch(key)
-        if match and (int(match[1]) in slots or len(slots) < MAX_SLOTS):
-            slots.setdefault(int(match[1]), {})[match[2]] = value
+    for key, match in matching(attributes, _DOCUMENT):
+        if int(match[1]) in slots or len(slots) < MAX_SLOTS:
+            slots.setdefault(int(match[1]), {})[match[2]] = attributes[key]
     return [slots[index] for index in sorted(slots)] or None
 
 

@@ -20,7 +20,8 @@ import msgspec
 
 from opsloop.clock import parse_time
 from opsloop.event import INT64_MAX, Event, Severity
-from opsloop.ingest.content import Name, content_of, values_of
+from opsloop.ingest.attributes import Name
+from opsloop.ingest.content import content_of, values_of
 
 __all__ = ["LogRecord", "SpanRecord", "map_log", "map_span"]
 
@@ -209,7 +210,7 @@ TOOL: Final = ("gen_ai.tool.name", "tool.name", "ai.toolCall.name")
 ROUTE: Final = ("http.route", "route")
 STATUS_CODE: Final = ("http.response.status_code", "http.status_code")
 SEVERITIES: Final[tuple[Severity, ...]] = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
-_PROVIDERS: Final = {
+PROVIDERS: Final[Mapping[str, str]] = {
     "az.ai.inference": "azure.ai.inference",
     "az.ai.openai": "azure.ai.openai",
     "vertex_ai": "gcp.vertex_ai",
@@ -502,7 +503,7 @@ def _first_token_us(span: SpanRecord) -> int | None:
 def _provider(attributes: Mapping[str, Any]) -> str:
     """Return the provider under its present name; older senders used others."""
     name = _text(attributes, PROVIDER)
-    return _PROVIDERS.get(name, name)
+    return PROVIDERS.get(name, name)
 
 
 def _tool(span: SpanRecord, kind: str) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -19,10 +20,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from opsloop.errors import PayloadError
 from opsloop.event import INT64_MAX
+from opsloop.ingest.attributes import Attributes
 from opsloop.ingest.batch import Batch
 from opsloop.ingest.mapping import LogRecord, SpanRecord, map_log, map_span
 
-__all__ = ["read_logs", "read_traces"]
+__all__ = ["parse_traces", "read_logs", "read_spans", "read_traces"]
 
 MAX_DEPTH: Final = 32
 SIGNALS: Final = {"resourceSpans": "/v1/traces", "resourceLogs": "/v1/logs", "resourceMetrics": "/v1/metrics"}
@@ -31,10 +33,25 @@ _HEX: Final = re.compile(r"[0-9a-f]*")
 
 def read_traces(body: bytes, *, json: bool) -> Batch:
     """Return the events of an ``ExportTraceServiceRequest``; spans with wrong ids or times are rejected alone."""
-    spans = _json_records(body, "resourceSpans", "scopeSpans", "spans") if json else _proto_spans(body)
+    if json:
+        return _mapped(_json_records(body, "resourceSpans", "scopeSpans", "spans"))
+    return read_spans(parse_traces(body))
+
+
+def parse_traces(body: bytes) -> Any:
+    """Return the decoded protobuf request; raises :class:`PayloadError` when it is none."""
+    return _parse(ExportTraceServiceRequest(), body, "/v1/traces")
+
+
+def read_spans(request: Any, *, only: Sequence[int] | None = None) -> Batch:
+    """Return the events of a decoded request, of all its spans or of those whose ascending positions are given."""
+    return _mapped(_proto_spans(request, only))
+
+
+def _mapped(spans: Iterable[SpanRecord | _Raw]) -> Batch:
     batch = Batch()
     for span in spans:
-        record = _span(span, batch)
+        record = span if isinstance(span, SpanRecord) else _span(span, batch)
         if record is not None:
             batch.extend(map_span(record))
     return batch
@@ -150,16 +167,57 @@ def _parse(message: Any, body: bytes, path: str) -> Any:
     return message
 
 
-def _proto_spans(body: bytes) -> Iterable[_Raw]:
-    request = _parse(ExportTraceServiceRequest(), body, "/v1/traces")
+def _proto_spans(request: Any, only: Sequence[int] | None) -> Iterable[SpanRecord | _Raw]:
+    passed = 0
     for group in request.resource_spans:
         resource = _proto_attributes(group.resource.attributes)
         for scope in group.scope_spans:
-            for span in scope.spans:
-                yield _Raw(resource, scope.scope.name, _proto_span(span))
+            spans = scope.spans
+            if only is not None:
+                places = only[bisect_left(only, passed) : bisect_left(only, passed + len(spans))]
+                spans = [scope.spans[place - passed] for place in places]
+            passed += len(scope.spans)
+            for span in spans:
+                yield _proto_span(resource, scope.scope.name, span)
 
 
-def _proto_span(span: Any) -> dict[str, Any]:
+def _proto_span(resource: dict[str, Any], scope: str, span: Any) -> SpanRecord | _Raw:
+    """Return the record of a span that is plainly right; any other goes the way that says what is wrong with it."""
+    trace_id, span_id, parent = span.trace_id, span.span_id, span.parent_span_id
+    start_ns, end_ns = span.start_time_unix_nano, span.end_time_unix_nano
+    if not (
+        len(trace_id) == 16
+        and len(span_id) == 8
+        and (len(parent) == 8 or not parent)
+        and any(trace_id)
+        and any(span_id)
+        and (not parent or any(parent))
+        and 0 < start_ns <= INT64_MAX
+        and end_ns <= INT64_MAX
+    ):
+        return _Raw(resource, scope, _proto_fields(span))
+    return SpanRecord(
+        resource=resource,
+        scope=scope,
+        trace_id=trace_id.hex(),
+        span_id=span_id.hex(),
+        parent_span_id=parent.hex(),
+        name=span.name,
+        kind=span.kind,
+        start_ns=start_ns,
+        end_ns=end_ns,
+        status=span.status.code,
+        status_message=span.status.message,
+        attributes=_proto_attributes(span.attributes),
+        span_events=_proto_events(span.events),
+    )
+
+
+def _proto_events(events: Iterable[Any]) -> list[tuple[int, str, dict[str, Any]]]:
+    return [(event.time_unix_nano, event.name, _proto_attributes(event.attributes)) for event in events]
+
+
+def _proto_fields(span: Any) -> dict[str, Any]:
     return {
         "traceId": span.trace_id.hex(),
         "spanId": span.span_id.hex(),
@@ -170,7 +228,7 @@ def _proto_span(span: Any) -> dict[str, Any]:
         "endTimeUnixNano": span.end_time_unix_nano,
         "status": {"code": span.status.code, "message": span.status.message},
         "attributes": _proto_attributes(span.attributes),
-        "events": [(event.time_unix_nano, event.name, _proto_attributes(event.attributes)) for event in span.events],
+        "events": _proto_events(span.events),
     }
 
 
@@ -193,8 +251,13 @@ def _proto_logs(body: bytes) -> Iterable[_Raw]:
                 yield _Raw(resource, scope.scope.name, fields)
 
 
-def _proto_attributes(pairs: Iterable[Any], depth: int = 0) -> dict[str, Any]:
-    return {pair.key: _proto_value(pair.value, depth) for pair in pairs}
+def _proto_attributes(pairs: Iterable[Any]) -> Attributes:
+    """Return the attributes of a record; most values are texts, and only a text reads as one that is not empty."""
+    values = {}
+    for pair in pairs:
+        value = pair.value
+        values[pair.key] = value.string_value or _proto_value(value, 0)
+    return Attributes(values)
 
 
 def _proto_value(value: Any, depth: int) -> Any:
@@ -206,7 +269,7 @@ def _proto_value(value: Any, depth: int) -> Any:
         case "array_value":
             return [_proto_value(item, depth + 1) for item in value.array_value.values]
         case "kvlist_value":
-            return _proto_attributes(value.kvlist_value.values, depth + 1)
+            return {pair.key: _proto_value(pair.value, depth + 1) for pair in value.kvlist_value.values}
         case "bytes_value":
             return base64.b64encode(value.bytes_value).decode()
         case "double_value":
@@ -230,7 +293,7 @@ def _json_records(body: bytes, groups: str, scopes: str, records: str) -> Iterab
         raise PayloadError(f"the body is not JSON: {cause}", fix="send an OTLP export request") from cause
     _check_signal(_object(request, "the body"), groups)
     for group in _list(request, groups):
-        resource = _json_attributes(_object(group.get("resource") or {}, "resource"), "resource")
+        resource = Attributes(_json_attributes(_object(group.get("resource") or {}, "resource"), "resource"))
         for scope in _list(group, scopes):
             name = str((scope.get("scope") or {}).get("name", ""))
             for record in _list(scope, records):
@@ -246,7 +309,7 @@ def _check_signal(request: dict[str, Any], groups: str) -> None:
 
 def _json_record(record: dict[str, Any], where: str) -> dict[str, Any]:
     fields = dict(record)
-    fields["attributes"] = _json_attributes(record, where)
+    fields["attributes"] = Attributes(_json_attributes(record, where))
     if "body" in record:
         fields["body"] = _json_value(record["body"], 0)
     fields["events"] = [

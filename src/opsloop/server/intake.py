@@ -21,6 +21,7 @@ from starlette.responses import Response
 
 from opsloop.errors import OpsloopError
 from opsloop.ingest import Batch, accept, decompress, read_json_lines, read_logs, read_metrics, read_traces
+from opsloop.server.bulk import read_many_traces, rows_in_time
 from opsloop.server.problem import headers_of, json_response, problem, problem_of, status_of
 from opsloop.server.rpc import rpc_status
 from opsloop.server.runtime import Runtime
@@ -65,7 +66,7 @@ class Intake:
         self._runtime = runtime
         gauges = runtime.settings.gauge
         self.signals = (
-            Signal("traces", read_traces, ExportTraceServiceResponse, "rejected_spans", "rejectedSpans"),
+            Signal("traces", self._read_traces, ExportTraceServiceResponse, "rejected_spans", "rejectedSpans"),
             Signal("logs", read_logs, ExportLogsServiceResponse, "rejected_log_records", "rejectedLogRecords"),
             Signal(
                 "metrics",
@@ -77,6 +78,13 @@ class Intake:
         )
         """What OTLP sends."""
         self._read_lines = partial(read_json_lines, gauges=gauges)
+
+    def _read_traces(self, body: bytes, *, json: bool) -> Batch:
+        """Read spans: those of a protobuf body with the embedded engine's help, if there are many."""
+        database = self._runtime.database
+        if json or not database.embedded:
+            return read_traces(body, json=json)
+        return read_many_traces(body, database.select)
 
     async def otlp(self, request: Request, signal: Signal) -> Response:
         """``POST /v1/traces``, ``/v1/logs`` and ``/v1/metrics``."""
@@ -115,17 +123,18 @@ class Intake:
         runtime = self._runtime
 
         def work() -> Batch:
-            days = runtime.settings.server.retention_days
-            return accept(read(), now_ns=runtime.clock.now_ns(), retention_days=days)
+            days, now_ns = runtime.settings.server.retention_days, runtime.clock.now_ns()
+            in_time = rows_in_time(read(), now_ns=now_ns, retention_days=days)
+            return accept(in_time, now_ns=now_ns, retention_days=days)
 
         try:
             batch = await run_in_threadpool(work)
-            if batch.events:
-                await asyncio.wrap_future(runtime.commits.submit(batch.events))
+            if batch.accepted:
+                await asyncio.wrap_future(runtime.commits.submit(batch.events, batch.rows))
         except OpsloopError:
             runtime.counters["bodies_refused"] += 1
             raise
-        runtime.counters["events_accepted"] += len(batch.events)
+        runtime.counters["events_accepted"] += batch.accepted
         runtime.counters["events_rejected"] += batch.rejected
         if batch.rejected:
             runtime.last_rejection = batch.reason()

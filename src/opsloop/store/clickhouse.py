@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import clickhouse_connect
 import msgspec
+import pyarrow as pa
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from opsloop.errors import ConfigError, StoreError
-from opsloop.event import FIELDS, Event, flatten
+from opsloop.event import FIELDS, Event
 from opsloop.filter import ALL, Filter, Statement, compile_filter
+from opsloop.store.columns import events_of, numbered, record_batch
 from opsloop.store.owner import FolderLock
 
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ClickHouseStream"]
 
-COLUMNS: Final = (*FIELDS, "sequence", "leaves")
 DECISIONS: Final = frozenset({"alert", "incident", "problem", "guard", "gate", "deploy", "breach"})
 REMEMBERED_IDS: Final = 250_000
 READERS: Final = 2
@@ -44,7 +45,6 @@ ENGINE_OPTIONS: Final = {
     "uncompressed_cache_size": str(16 * 1024 * 1024),
     "index_mark_cache_size": str(16 * 1024 * 1024),
 }
-_ATTRIBUTES: Final = FIELDS.index("attributes")
 
 
 class ClickHouseStream:
@@ -64,8 +64,11 @@ class ClickHouseStream:
         self._write_lock = threading.Lock()
         self._closed = False
         self._writer: Client | None = None
+        self._select_lock = threading.Lock()
+        self._selecting: Client | None = None
         self._readers: queue.LifoQueue[Client] = queue.LifoQueue()
         self._dsn, self.database, self._options, folder = _place(location, database)
+        self.embedded = self._dsn.startswith("chdb://")
         self.lock = FolderLock(folder) if folder else None
         try:
             self._open()
@@ -89,19 +92,36 @@ class ClickHouseStream:
         self._older: set[str] = set()
         self._sequence = self._load()
 
-    def append(self, events: Iterable[Event]) -> int:
-        """Commit events in one insert; return how many were new."""
+    def append(self, events: Iterable[Event], *, rows: Sequence[pa.Table] = ()) -> int:
+        """Commit events, and events that are rows already, in one insert; return how many were new."""
         with self._write_lock:
             fresh = self._unseen(list(events))
-            if fresh:
-                data = _columns(fresh, self._sequence)
-                with _named_errors(f"cannot write {len(fresh)} events to {self.location}"):
-                    self._client().insert("events", data, column_names=COLUMNS, column_oriented=True)
-                self._sequence += len(fresh)
-                self._remember(event.event_id for event in fresh if event.event_id)
+            tables = [record_batch(fresh, self._sequence)] if fresh else []
+            new_ids = {event.event_id for event in fresh if event.event_id}
+            for each in rows:
+                new, ids = self._unseen_rows(each, new_ids)
+                new_ids |= ids
+                fresh += events_of(new) if self.listeners else ()
+                tables.append(numbered(new, self._sequence + sum(table.num_rows for table in tables)))
+            added: int = sum(table.num_rows for table in tables)
+            if added:
+                with _named_errors(f"cannot write {added} events to {self.location}"):
+                    self._client().insert_arrow("events", pa.concat_tables(tables, promote_options="permissive"))
+                self._sequence += added
+                self._remember(new_ids)
                 for told in self.listeners:
                     told(fresh)
-        return len(fresh)
+        return added
+
+    def select(self, sql: str) -> pa.Table:
+        """Return the rows of a statement of ours as Arrow columns, on a client that neither reads nor writes wait for.
+
+        Only the embedded engine reads files of this machine: :attr:`embedded` says whether this one is.
+        """
+        with self._select_lock, _named_errors(f"the store at {self.location} did not answer"):
+            if self._selecting is None:
+                self._selecting = self._connect(self.database)
+            return pa.ipc.open_stream(self._selecting.raw_query(sql, fmt="ArrowStream")).read_all()
 
     @property
     def last_sequence(self) -> int:
@@ -173,6 +193,8 @@ class ClickHouseStream:
         self._closed = True
         if self._writer is not None:
             self._writer.close()
+            if self._selecting is not None:
+                self._selecting.close()
             for _ in range(self._readers.qsize()):
                 self._readers.get().close()
         if self.lock is not None:
@@ -241,6 +263,21 @@ class ClickHouseStream:
             fresh = [event for event in fresh if event.event_id not in stored]
         return fresh
 
+    def _unseen_rows(self, rows: pa.Table, taken: set[str]) -> tuple[pa.Table, set[str]]:
+        """Return the rows whose ids are new, and these ids. A row always has one, and no row is a decision."""
+        ids = rows["event_id"].to_pylist()
+        distinct = set(ids)
+        known = (taken, self._recent, self._older)
+        if len(distinct) == len(ids) and all(distinct.isdisjoint(others) for others in known):
+            return rows, distinct
+        new: set[str] = set()
+        mask = []
+        for name in ids:
+            mask.append(name not in new and not any(name in others for others in known))
+            new.add(name)
+        kept = rows.filter(pa.array(mask, pa.bool_()))
+        return kept, set(kept["event_id"].to_pylist())
+
     def _remember(self, ids: Iterable[str]) -> None:
         self._recent.update(ids)
         if len(self._recent) >= REMEMBERED_IDS:
@@ -281,17 +318,6 @@ def _schema_files() -> dict[int, tuple[str, str]]:
         if entry.name.endswith(".sql"):
             found[int(entry.name.partition("_")[0])] = (entry.name, entry.read_text(encoding="utf-8"))
     return found
-
-
-def _columns(events: Sequence[Event], sequence: int) -> list[Sequence[Any]]:
-    """Return the events as one list per column, in the order of :data:`COLUMNS`."""
-    columns: list[Sequence[Any]] = [[getattr(event, name) for event in events] for name in FIELDS]
-    encode = msgspec.json.Encoder().encode
-    attributes = columns[_ATTRIBUTES]
-    columns[_ATTRIBUTES] = [encode(value).decode() if value else "" for value in attributes]
-    columns.append(range(sequence, sequence + len(events)))
-    columns.append([flatten(value) if value else {} for value in attributes])
-    return columns
 
 
 def _event(row: tuple[Any, ...]) -> Event:

@@ -11,13 +11,26 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
+from typing import TYPE_CHECKING, NamedTuple
 
 from opsloop.clock import Clock, SystemClock
 from opsloop.errors import OpsloopError, StoreBusyError, StoreError
 from opsloop.event import Event
 from opsloop.stream import Sink
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 __all__ = ["GroupCommit"]
+
+
+class _Handed(NamedTuple):
+    """What one sender handed in, and the future it waits for."""
+
+    events: Sequence[Event]
+    rows: pa.Table | None
+    size: int
+    future: Future[int]
 
 
 class GroupCommit:
@@ -45,7 +58,7 @@ class GroupCommit:
         self.committed_events = 0
         self.commits = 0
         self.failed_commits = 0
-        self._waiting: deque[tuple[Sequence[Event], Future[int]]] = deque()
+        self._waiting: deque[_Handed] = deque()
         self._rows = 0
         self._closing = False
         self._changed = threading.Condition()
@@ -57,20 +70,24 @@ class GroupCommit:
         """How many rows wait for their commit."""
         return self._rows
 
-    def submit(self, events: Sequence[Event]) -> Future[int]:
-        """Queue events for the next commit. Raises :class:`StoreBusyError` when the queue is full or closed."""
-        future: Future[int] = Future()
+    def submit(self, events: Sequence[Event], rows: pa.Table | None = None) -> Future[int]:
+        """Queue events, and events that are rows already, for the next commit.
+
+        Rows need a sink that takes them, as the store does. Raises :class:`StoreBusyError` when the queue is full or
+        closed.
+        """
+        handed = _Handed(events, rows, len(events) + (rows.num_rows if rows is not None else 0), Future())
         with self._changed:
             if self._closing:
                 raise StoreBusyError("the server is stopping", fix="send again in a moment")
-            if self._rows and self._rows + len(events) > self.queue_rows:
+            if self._rows and self._rows + handed.size > self.queue_rows:
                 raise StoreBusyError(
                     f"{self._rows} rows wait to be stored", fix="send again in a second, or in smaller batches"
                 )
-            self._waiting.append((events, future))
-            self._rows += len(events)
+            self._waiting.append(handed)
+            self._rows += handed.size
             self._changed.notify()
-        return future
+        return handed.future
 
     def close(self) -> None:
         """Commit everything that waits, then stop."""
@@ -86,7 +103,7 @@ class GroupCommit:
                 return
             self._commit(batch)
 
-    def _gather(self) -> list[tuple[Sequence[Event], Future[int]]]:
+    def _gather(self) -> list[_Handed]:
         """Wait for work, then for the batch to fill or its time to pass; empty when closed and drained."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closing)
@@ -95,30 +112,32 @@ class GroupCommit:
                 left = deadline - self._clock.monotonic_ns()
                 if left <= 0 or not self._changed.wait(left / 1e9):
                     break
-            batch: list[tuple[Sequence[Event], Future[int]]] = []
-            rows = 0
-            while self._waiting and (not batch or rows + len(self._waiting[0][0]) <= self.batch_rows):
+            batch: list[_Handed] = []
+            size = 0
+            while self._waiting and (not batch or size + self._waiting[0].size <= self.batch_rows):
                 batch.append(self._waiting.popleft())
-                rows += len(batch[-1][0])
+                size += batch[-1].size
             return batch
 
-    def _commit(self, batch: list[tuple[Sequence[Event], Future[int]]]) -> None:
-        rows = [event for events, _ in batch for event in events]
+    def _commit(self, batch: list[_Handed]) -> None:
+        events = [event for handed in batch for event in handed.events]
+        rows = [handed.rows for handed in batch if handed.rows is not None]
+        size = sum(handed.size for handed in batch)
         failure: OpsloopError | None = None
         try:
-            self.committed_events += self._sink.append(rows)
+            self.committed_events += self._sink.append(events, **({"rows": rows} if rows else {}))
             self.commits += 1
         except OpsloopError as error:
             failure = error
         except Exception as error:  # noqa: BLE001 - the thread must outlive any fault, and every waiter must hear of it
-            failure = StoreError(f"the commit of {len(rows)} events failed: {error!r}", fix="send them again")
+            failure = StoreError(f"the commit of {size} events failed: {error!r}", fix="send them again")
         with self._changed:
-            self._rows -= len(rows)
+            self._rows -= size
         self.failed_commits += failure is not None
-        for events, future in batch:
-            if not future.set_running_or_notify_cancel():
+        for handed in batch:
+            if not handed.future.set_running_or_notify_cancel():
                 continue
             if failure is None:
-                future.set_result(len(events))
+                handed.future.set_result(handed.size)
             else:
-                future.set_exception(failure)
+                handed.future.set_exception(failure)

@@ -1,0 +1,434 @@
+"""What it costs to take OTLP spans until they can be queried, beside a bare sink on the same engine and beside peers.
+
+    python benchmarks/ingest.py [--rounds 3] [--spans 10000] [--peers /path/to/venv] [--markdown]
+
+The spans are those of a small support bot: a request with a retrieval, a model call and a tool call under it, fifteen
+attributes each, texts and documents included. Everything is timed until the commit is acknowledged or the spans are
+found, whichever the subject offers. Each subject has a process of its own (an embedded engine allows no second store),
+subjects take turns in each round, and the best round of each counts: on a busy machine compare the ratios.
+
+``bare chDB sink`` is what nobody can go below who uses this engine: it hands the same bytes to the engine, which puts
+them into eight columns and a map, without ids checked, texts found, content read, repeats known or counters kept.
+Phoenix and MLflow are measured when they are installed in the environment that ``--peers`` names, in their default
+setting, over HTTP with bodies of 512 spans.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+TEXT = (
+    "the order was shipped on monday and should arrive by friday please check your tracking page for details about "
+    "refund policy warranty returns invoice number customer support team answer"
+)
+WORDS = TEXT.split()
+PROTOBUF = {"Content-Type": "application/x-protobuf"}
+SECONDS = 1e9
+
+
+def put(record, name, value):
+    target = record.attributes.add(key=name).value
+    match value:
+        case bool():
+            target.bool_value = value
+        case int():
+            target.int_value = value
+        case float():
+            target.double_value = value
+        case list():
+            for item in value:
+                target.array_value.values.add(string_value=item)
+        case _:
+            target.string_value = value
+
+
+def body(spans: int, seed: int) -> bytes:
+    """Return the protobuf body of so many spans that begin within the last minute."""
+    rng = random.Random(seed)
+    request = ExportTraceServiceRequest()
+    group = request.resource_spans.add()
+    origin = {"service.name": "bot", "service.version": "1.4.2", "deployment.environment.name": "production"}
+    for name, value in {**origin, "telemetry.sdk.language": "python", "host.name": "node-7"}.items():
+        put(group.resource, name, value)
+    scope = group.scope_spans.add()
+    start = time.time_ns() - 60 * 10**9
+    for number in range(spans):
+        step = number % 4
+        if step == 0:
+            trace_id, root = rng.randbytes(16), rng.randbytes(8)
+            common = {
+                "request_id": f"req-{rng.randrange(10**12):012d}",
+                "user.id": f"u-{rng.randrange(2000)}",
+                "session.id": f"s-{rng.randrange(5000)}",
+                "tenant.id": f"t-{rng.randrange(50)}",
+            }
+        start += rng.randrange(5_000_000_000 // spans * 10)
+        name, kind, attributes = STEPS[step](rng)
+        span = scope.spans.add(
+            trace_id=trace_id,
+            span_id=rng.randbytes(8) if step else root,
+            parent_span_id=root if step else b"",
+            name=name,
+            kind=kind,
+            start_time_unix_nano=start,
+            end_time_unix_nano=start + int(rng.lognormvariate(19, 1)),
+        )
+        for key, value in {**common, **attributes}.items():
+            put(span, key, value)
+    return request.SerializeToString()
+
+
+def words(rng: random.Random, count: int) -> str:
+    return " ".join(rng.choice(WORDS) for _ in range(count))
+
+
+def request_span(rng):
+    route = rng.choice(["/chat", "/search", "/refund"])
+    return f"POST {route}", 2, {
+        "http.request.method": "POST",
+        "http.route": route,
+        "http.response.status_code": 500 if rng.random() < 0.02 else 200,
+        "url.scheme": "https",
+        "url.path": route,
+        "server.address": "bot.internal",
+        "server.port": 8443,
+        "user_agent.original": "bot-web/3.1",
+        "network.protocol.version": "1.1",
+        "client.address": f"10.0.{rng.randrange(256)}.{rng.randrange(256)}",
+        "input.value": words(rng, 12),
+    }  # fmt: skip
+
+
+def retrieve_span(rng):
+    attributes = {"openinference.span.kind": "RETRIEVER", "input.value": words(rng, 12), "retrieval.top_k": 3}
+    for place in range(3):
+        attributes[f"retrieval.documents.{place}.document.id"] = f"kb-{rng.randrange(1000)}"
+        attributes[f"retrieval.documents.{place}.document.score"] = round(rng.random(), 4)
+    content = {"retrieval.documents.0.document.content": words(rng, 20), "gen_ai.data_source.id": "kb"}
+    return "retrieval kb", 3, {**attributes, **content}
+
+
+def chat_span(rng):
+    def message(role, text):
+        return json.dumps([{"role": role, "parts": [{"type": "text", "content": text}]}])
+
+    return "chat gpt-4o", 3, {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "gpt-4o",
+        "gen_ai.response.model": "gpt-4o-2024-08-06",
+        "gen_ai.usage.input_tokens": rng.randrange(3000),
+        "gen_ai.usage.output_tokens": rng.randrange(500),
+        "gen_ai.usage.cost": round(rng.random() / 100, 6),
+        "gen_ai.response.time_to_first_chunk": round(rng.random(), 3),
+        "gen_ai.response.finish_reasons": ["stop"],
+        "gen_ai.input.messages": message("user", words(rng, 12)),
+        "gen_ai.output.messages": message("assistant", words(rng, 30)),
+    }  # fmt: skip
+
+
+def tool_span(rng):
+    return "execute_tool lookup_order", 1, {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": "lookup_order",
+        "gen_ai.tool.call.id": f"call_{rng.randrange(10**9)}",
+        "gen_ai.tool.type": "function",
+        "gen_ai.tool.call.arguments": json.dumps({"order": rng.randrange(10**6)}),
+        "gen_ai.tool.call.result": words(rng, 10),
+        "db.system.name": "postgresql",
+        "db.response.returned_rows": rng.randrange(5),
+        "cache.hit": rng.random() < 0.5,
+        "retry.count": 0,
+        "server.address": "orders.internal",
+    }  # fmt: skip
+
+
+STEPS = (request_span, retrieve_span, chat_span, tool_span)
+
+
+# ---- in process: processor time until the commit ------------------------------------------------------------------
+
+
+def timed(take: Callable[[bytes], None], bodies: list[bytes], spans: int) -> dict[str, float]:
+    """Return the least processor and wall time per span, in µs, over the bodies after the first."""
+    take(bodies[0])
+    best = {"cpu": float("inf"), "wall": float("inf")}
+    for each in bodies[1:]:
+        cpu, wall = time.process_time(), time.perf_counter()
+        take(each)
+        best["cpu"] = min(best["cpu"], (time.process_time() - cpu) / spans * 1e6)
+        best["wall"] = min(best["wall"], (time.perf_counter() - wall) / spans * 1e6)
+    return best
+
+
+def opsloop_store(folder: str, spans: int, bodies: list[bytes]) -> dict[str, float]:
+    """The server's own way of a body, from its bytes to the commit, with the counters that listen."""
+    from opsloop.clock import SystemClock
+    from opsloop.filter import Statement
+    from opsloop.integrations.counters import COUNTED_KINDS, SignalCounters
+    from opsloop.server.bulk import read_many_traces
+    from opsloop.settings import Settings
+    from opsloop.store import ClickHouseStream, GroupCommit
+
+    with ClickHouseStream(folder) as stream:
+        stream.listeners.append(SignalCounters(Settings(), SystemClock()).add)
+        stream.told_kinds = COUNTED_KINDS
+        commits = GroupCommit(stream, batch_milliseconds=1)
+
+        def take(each):
+            batch = read_many_traces(each, stream.select)
+            commits.submit(batch.events, batch.rows).result()
+
+        result = timed(take, bodies, spans)
+        commits.close()
+        stream.command(Statement("OPTIMIZE TABLE events FINAL"))
+        size = "SELECT sum(bytes_on_disk) / sum(rows) FROM system.parts WHERE active AND table = 'events'"
+        return {**result, "bytes": stream.rows(Statement(size))[0][0]}
+
+
+def bare_sink(folder: str, spans: int, bodies: list[bytes]) -> dict[str, float]:
+    """The same bytes into the same engine, and nothing else."""
+    import clickhouse_connect
+
+    from opsloop.ingest.columnar import SCHEMA, source
+
+    client = clickhouse_connect.get_client(dsn=f"chdb://{folder}/bare")
+    client.command(
+        "CREATE TABLE spans (service LowCardinality(String), trace_id String CODEC(ZSTD(1)), span_id String"
+        " CODEC(ZSTD(1)), parent_span_id String CODEC(ZSTD(1)), name LowCardinality(String), start_ns UInt64"
+        " CODEC(Delta(8), ZSTD(1)), end_ns UInt64 CODEC(ZSTD(1)), status UInt8, attributes Map(LowCardinality(String),"
+        " String) CODEC(ZSTD(1))) ENGINE = MergeTree ORDER BY start_ns"
+    )
+    text = "coalesce(v.text, toString(v.whole), toString(v.real), toString(v.flag), v.list, '')"
+    path = Path(folder) / "body"
+    sql = f"""INSERT INTO spans SELECT service, span.trace_id, span.span_id, span.parent_span_id, span.name,
+        span.start_ns, span.end_ns, span.status.code,
+        mapFromArrays(span.attributes.key, arrayMap(v -> {text}, span.attributes.value))
+        FROM (SELECT own.value.text[indexOf(own.key, 'service.name')] AS service, arrayJoin(scope.spans) AS span
+        FROM (SELECT g.resource.attributes AS own, arrayJoin(g.scope_spans) AS scope
+        FROM (SELECT arrayJoin(resource_spans) AS g FROM {source(str(path))})))
+        SETTINGS max_threads = 1, format_schema = '{SCHEMA}:Request'"""
+
+    def take(each):
+        path.write_bytes(each)
+        client.command(sql)
+
+    result = timed(take, bodies, spans)
+    client.command("OPTIMIZE TABLE spans FINAL")
+    size = "SELECT sum(bytes_on_disk) / sum(rows) FROM system.parts WHERE active AND table = 'spans'"
+    return {**result, "bytes": client.query(size).result_rows[0][0]}
+
+
+IN_PROCESS = {"opsloop": opsloop_store, "bare chDB sink": bare_sink}
+
+
+def in_own_process(name: str, spans: int) -> dict[str, float]:
+    command = [sys.executable, __file__, "--subject", name, "--spans", str(spans)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+# ---- servers: wall time over HTTP until the spans are found ---------------------------------------------------------
+
+
+def call(url: str, data: bytes | None = None, headers: dict[str, str] | None = None) -> bytes:
+    with urllib.request.urlopen(urllib.request.Request(url, data, headers or {}), timeout=60) as answer:
+        return answer.read()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def server(command: list[str], url: str, **environment: str) -> Iterator[tuple[int, float]]:
+    """Run a server until the block ends; give its process id and how long it took to answer at ``url``."""
+    began = time.perf_counter()
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True, **quiet)
+    try:
+        while True:
+            try:
+                call(url)
+                break
+            except (urllib.error.URLError, OSError):
+                if process.poll() is not None or time.perf_counter() - began > 120:
+                    raise RuntimeError(f"{command[0]} did not start") from None
+                time.sleep(0.02)
+        yield process.pid, time.perf_counter() - began
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            print(f"# {command[0]} had to be killed")
+        with suppress(ProcessLookupError):  # children may outlive it
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def spans_per_second(send: Callable[[bytes], None], found: Callable[[int], bool], bodies: list[bytes], spans: int):
+    """Return how many spans a second can be found, sent one body after the other."""
+    began = time.perf_counter()
+    for each in bodies:
+        send(each)
+    while not found(len(bodies) * spans):
+        if time.perf_counter() - began > 60:
+            raise RuntimeError("the spans were not found within a minute")
+        time.sleep(0.05)
+    return len(bodies) * spans / (time.perf_counter() - began)
+
+
+def opsloop_server(folder: str, spans: int, bodies: list[bytes]) -> dict[str, float]:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "opsloop.cli", "up", "--port", str(port), "--store", folder]
+    with server(command, f"{url}/health") as (pid, cold):
+        time.sleep(3)
+        idle = int(Path(f"/proc/{pid}/status").read_text().partition("VmRSS:")[2].split()[0]) / 1024
+        waits = sorted(sent_to_readable(url, number) for number in range(40))
+
+        def send(each):
+            call(f"{url}/v1/traces", each, PROTOBUF)  # 200 means committed, so found
+
+        rate = spans_per_second(send, lambda _: True, bodies, spans)
+        p95 = waits[int(0.95 * len(waits))]
+        return {"rate": rate, "cold": cold, "idle": idle, "p50": statistics.median(waits), "p95": p95}
+
+
+def sent_to_readable(url: str, number: int) -> float:
+    """Return how long four spans take from being sent to being in the log's answer, in milliseconds."""
+    made = ExportTraceServiceRequest.FromString(body(4, 10_000 + number))
+    trace_id = made.resource_spans[0].scope_spans[0].spans[0].trace_id.hex()
+    began = time.perf_counter()
+    call(f"{url}/v1/traces", made.SerializeToString(), PROTOBUF)
+    while trace_id.encode() not in call(f"{url}/api/logs?q=trace_id:{trace_id}"):
+        time.sleep(0.001)
+    return (time.perf_counter() - began) * 1000
+
+
+def phoenix(folder: str, spans: int, bodies: list[bytes], peers: Path) -> dict[str, float]:
+    port, grpc = free_port(), free_port()
+    url = f"http://127.0.0.1:{port}"
+    places = {"PHOENIX_WORKING_DIR": folder, "PHOENIX_PORT": str(port), "PHOENIX_GRPC_PORT": str(grpc)}
+    query = json.dumps({"query": "{projects{edges{node{recordCount}}}}"}).encode()
+
+    def found(count):
+        answer = json.loads(call(f"{url}/graphql", query, {"Content-Type": "application/json"}))
+        return sum(edge["node"]["recordCount"] for edge in answer["data"]["projects"]["edges"]) >= count
+
+    with server([str(peers / "bin/phoenix"), "serve"], f"{url}/healthz", PHOENIX_HOST="127.0.0.1", **places):
+        return {"rate": spans_per_second(lambda each: call(f"{url}/v1/traces", each, PROTOBUF), found, bodies, spans)}
+
+
+def mlflow(folder: str, spans: int, bodies: list[bytes], peers: Path) -> dict[str, float]:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    places = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--port", str(port), "--workers", "1"]
+    headers = {**PROTOBUF, "x-mlflow-experiment-id": "0"}
+    made = ExportTraceServiceRequest.FromString(bodies[-1])
+    last = made.resource_spans[0].scope_spans[0].spans[-1].trace_id.hex()
+
+    def found(_):
+        try:
+            return last.encode() in call(f"{url}/api/3.0/mlflow/traces/get?trace_id=tr-{last}")
+        except urllib.error.HTTPError:  # not yet
+            return False
+
+    with server([str(peers / "bin/mlflow"), "server", *places], f"{url}/health"):
+        return {"rate": spans_per_second(lambda each: call(f"{url}/v1/traces", each, headers), found, bodies, spans)}
+
+
+# ---- the tables -----------------------------------------------------------------------------------------------------
+
+
+def in_process_rows(rounds: int, sizes: list[int]) -> list[list[str]]:
+    rows = []
+    for spans in sizes:
+        found: dict[str, dict[str, float]] = {}
+        for _ in range(rounds):
+            for name in IN_PROCESS:
+                result = in_own_process(name, spans)
+                found[name] = {key: min(value, found.get(name, result)[key]) for key, value in result.items()}
+        base = found["bare chDB sink"]
+        for name, best in found.items():
+            share = base["cpu"] / best["cpu"]
+            rate = f"{1e6 / best['cpu']:,.0f}"
+            rows.append([name, f"{spans:,}", f"{best['cpu']:.1f}", rate, f"{share:.2f}", f"{best['bytes']:.0f}"])
+    return rows
+
+
+def served_rows(spans: int, peers: Path | None) -> tuple[list[list[str]], dict[str, float]]:
+    rates: dict[str, float] = {}
+    own: dict[str, float] = {}
+    for size, count in ((512, 20), (spans, 4)):
+        with tempfile.TemporaryDirectory() as folder:
+            own = opsloop_server(folder, size, [body(size, seed) for seed in range(count)])
+        rates[f"opsloop, bodies of {size:,}"] = own["rate"]
+    for name, run, count in (("Phoenix", phoenix, 4), ("MLflow", mlflow, 2)):
+        if peers is None or not (peers / "bin" / name.lower()).exists():
+            print(f"# {name}: not installed")
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                result = run(folder, 512, [body(512, seed) for seed in range(count)], peers)
+            except (RuntimeError, OSError, KeyError, ValueError) as cause:
+                print(f"# {name}: {cause}")
+                continue
+            rates[f"{name}, bodies of 512"] = result["rate"]
+    slowest = min(rates.values())
+    return [[name, f"{rate:,.0f}", f"{rate / slowest:.1f}"] for name, rate in rates.items()], own
+
+
+def show(head: list[str], rows: list[list[str]], *, markdown: bool) -> None:
+    if markdown:
+        print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
+        print("\n".join("| " + " | ".join(row) + " |" for row in rows))
+        return
+    for row in [head, *rows]:
+        print(f"{row[0]:32}" + "".join(f"{cell:>16}" for cell in row[1:]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--spans", type=int, default=10_000, help="spans in a large body")
+    parser.add_argument("--peers", type=Path, help="an environment with arize-phoenix and mlflow")
+    parser.add_argument("--markdown", action="store_true", help="print the tables as docs/ingest.md has them")
+    parser.add_argument("--subject", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.subject:
+        with tempfile.TemporaryDirectory() as folder:
+            bodies = [body(options.spans, seed) for seed in range(5)]
+            print(json.dumps(IN_PROCESS[options.subject](folder, options.spans, bodies)))
+        return
+    head = ["until the commit", "spans in a body", "CPU µs/span", "spans/s/core", "of the bare sink", "bytes/span"]
+    show(head, in_process_rows(options.rounds, [512, options.spans]), markdown=options.markdown)
+    print()
+    rows, own = served_rows(options.spans, options.peers)
+    show(["over HTTP, one sender", "spans/s", "× slowest"], rows, markdown=options.markdown)
+    print(
+        f"\nsent to readable: p50 {own['p50']:.0f} ms, p95 {own['p95']:.0f} ms; idle {own['idle']:.0f} MB;"
+        f" cold start {own['cold']:.1f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()

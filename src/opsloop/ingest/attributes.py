@@ -1,0 +1,81 @@
+"""Attributes that remember their shape: which names they have, and so which of a table's names need no look.
+
+Rule
+    The spans of one instrumentation all have the same few names in the same order. So what depends on the names alone
+    is found once per shape and kept: of ten names that may hold a model, the one or two that are there. Skipping a
+    name that is absent changes nothing, since an absent name never wins; the values are looked at every time.
+Limits
+    Shapes are remembered up to :data:`MOST_SHAPES`; names with an index in them can make any number of shapes, so the
+    memory is emptied then and filled anew. A plain mapping works everywhere too, only slower.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+__all__ = ["MOST_SHAPES", "Attributes", "Name", "matching", "present"]
+
+Name = str | tuple[str | int, ...]
+"""An attribute's name, or a path into an attribute that holds JSON: its name, then keys and positions."""
+
+MOST_SHAPES: Final = 1024
+
+
+class _Shape(dict[Any, Any]):
+    """What follows from one tuple of names: by table the names that are there, by pattern their matches."""
+
+
+_SHAPES: dict[tuple[str, ...], _Shape] = {}
+
+
+class Attributes(dict[str, Any]):
+    """The attributes of one record, complete and not to be changed any more.
+
+    >>> present(Attributes({"llm.model_name": "m", "other": 1}), ("gen_ai.request.model", "llm.model_name"))
+    ('llm.model_name',)
+    """
+
+    __slots__ = ("shape",)
+
+    def __init__(self, values: Mapping[str, Any] | Iterable[tuple[str, Any]] = ()) -> None:
+        """Take the values, and the shape that others with the same names have."""
+        super().__init__(values)
+        names = tuple(self)
+        shape = _SHAPES.get(names)
+        if shape is None:
+            if len(_SHAPES) >= MOST_SHAPES:
+                _SHAPES.clear()
+            shape = _SHAPES[names] = _Shape()
+        self.shape = shape
+
+
+def present(attributes: Mapping[Any, Any], names: Sequence[Name]) -> Sequence[Name]:
+    """Return those of ``names`` that the attributes have, in the order of ``names``; of a plain mapping, all names.
+
+    A path is there when its attribute is.
+    """
+    if not isinstance(attributes, Attributes) or not isinstance(names, tuple):
+        return names
+    found: tuple[Name, ...] | None = attributes.shape.get(names)
+    if found is None:
+        found = attributes.shape[names] = tuple(
+            name for name in names if (name if isinstance(name, str) else name[0]) in attributes
+        )
+    return found
+
+
+def matching(attributes: Mapping[str, Any], pattern: re.Pattern[str]) -> Iterable[tuple[str, re.Match[str]]]:
+    r"""Return every name that ``pattern`` matches whole, with the match, in the attributes' order.
+
+    >>> [(name, match[1]) for name, match in matching({"doc.3": 1, "x": 2}, re.compile(r"doc\.(\d)"))]
+    [('doc.3', '3')]
+    """
+    if not isinstance(attributes, Attributes):
+        return [(name, match) for name in attributes if (match := pattern.fullmatch(name))]
+    found: tuple[tuple[str, re.Match[str]], ...] | None = attributes.shape.get(pattern)
+    if found is None:
+        found = tuple((name, match) for name in attributes if (match := pattern.fullmatch(name)))
+        attributes.shape[pattern] = found
+    return found

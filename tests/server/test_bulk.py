@@ -1,0 +1,221 @@
+"""A large body of spans becomes the same events, whichever way it goes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
+
+from opsloop.event import flatten
+from opsloop.filter import Statement
+from opsloop.ingest import accept, columnar, content, mapping, read_traces
+from opsloop.ingest.attributes import Attributes
+from opsloop.ingest.content import content_of
+from opsloop.server.bulk import read_many_traces, rows_in_time
+from opsloop.store.columns import events_of
+
+START = 1_767_600_000_000_000_000
+
+
+def any_value(item):
+    """Return a Python value as an OTLP AnyValue; bytes and None too."""
+    match item:
+        case None:
+            return AnyValue()
+        case bool():
+            return AnyValue(bool_value=item)
+        case int():
+            return AnyValue(int_value=item)
+        case float():
+            return AnyValue(double_value=item)
+        case bytes():
+            return AnyValue(bytes_value=item)
+        case list():
+            return AnyValue(array_value=ArrayValue(values=map(any_value, item)))
+        case dict():
+            return AnyValue(kvlist_value=KeyValueList(values=pairs(item.items())))
+        case _:
+            return AnyValue(string_value=item)
+
+
+def pairs(items):
+    """Return items as OTLP key-value pairs; a name may come twice."""
+    return [KeyValue(key=key, value=any_value(item)) for key, item in items]
+
+
+def request(groups):
+    """Return a request of [(resource items, [span fields and attribute items])]."""
+    made = ExportTraceServiceRequest()
+    for resource, spans in groups:
+        group = made.resource_spans.add()
+        group.resource.attributes.extend(pairs(resource))
+        scope = group.scope_spans.add()
+        for number, (fields, attributes) in enumerate(spans):
+            plain = {"trace_id": b"t" * 16, "span_id": b"s" * 6 + number.to_bytes(2, "big"), "name": "a span"}
+            times = {"start_time_unix_nano": START + number, "end_time_unix_nano": START + 5_000_000}
+            scope.spans.add(**{**plain, **times, **fields}).attributes.extend(pairs(attributes))
+    return made
+
+
+NAMES = sorted(columnar.asked_for()[0])
+DOCUMENTS = st.builds("retrieval.documents.{}.document.{}".format, st.integers(0, 12), st.sampled_from(["id", "score"]))
+MESSAGES = st.builds(
+    "{}.{}.content".format, st.sampled_from(["gen_ai.prompt", "gen_ai.completion"]), st.integers(0, 99)
+)
+names = st.sampled_from(NAMES) | st.text(max_size=6) | DOCUMENTS | MESSAGES | st.sampled_from(["input", "span_name"])
+marks = st.sampled_from(
+    [*mapping.KINDS, "CHAT", "Tool", "ai.generateText.doStream", "ai.generateText", "new", "\u212a"]
+)
+texts = (
+    st.text(max_size=8) | marks | st.sampled_from(["", "7", "az.ai.openai", '"quoted"', "a\\b/c", "\x00\x1f\u2028\x7f"])
+)
+numbers = st.integers(-(2**63), 2**63 - 1) | st.integers(0, 999) | st.floats() | st.floats(0, 10) | st.booleans()
+message_texts = st.sampled_from(
+    [
+        '[{"role":"user","parts":[{"type":"text","content":"Hi"}]}]',
+        "[]",
+        "not JSON",
+        '[{"role":"assistant","content":"Yo"}]',
+    ]
+)
+scalars = texts | numbers | message_texts | st.none() | st.binary(max_size=4)
+values = (
+    scalars | st.lists(texts, max_size=2) | st.lists(scalars, max_size=2) | st.dictionaries(texts, scalars, max_size=2)
+)
+counts = st.sampled_from([*columnar._flat(columnar._COUNTS)])
+reals = st.sampled_from([*columnar._flat(columnar._REALS)])
+tabled = st.sampled_from([name for name in NAMES if name not in columnar._OWN])
+tidy = (
+    st.tuples(tabled, texts)
+    | st.tuples(counts, st.integers(0, 999))
+    | st.tuples(reals, st.floats(0, 1e6) | st.integers(0, 9))
+    | st.tuples(
+        st.text(max_size=3),
+        texts
+        | st.booleans()
+        | st.integers(-(2**63), 2**63 - 1)
+        | st.floats(-1e6, 1e6)
+        | st.lists(texts, min_size=1, max_size=1),
+    )
+    | st.tuples(DOCUMENTS | MESSAGES | st.sampled_from(sorted(content.STRUCTURED)), scalars | message_texts)
+)
+tidy_items = st.lists(tidy, max_size=6, unique_by=lambda item: item[0])
+odd_items = st.lists(st.tuples(names, values), max_size=5)
+items = st.integers(0, 5).flatmap(lambda chance: tidy_items if chance else odd_items)
+kind_items = st.lists(
+    unique_by=lambda item: item[0],
+    elements=st.tuples(st.sampled_from([*mapping.KIND_NAMES, *mapping.KIND_FALLBACKS]), marks),
+    max_size=2,
+)
+tidy_fields = st.fixed_dictionaries(
+    {},
+    optional={
+        "kind": st.integers(0, 5),
+        "parent_span_id": st.sampled_from([b"", b"p" * 8]),
+        "status": st.fixed_dictionaries({"code": st.integers(0, 2), "message": texts}),
+        "name": texts,
+    },
+)
+odd_fields = st.fixed_dictionaries(
+    {},
+    optional={
+        "parent_span_id": st.sampled_from([b"\x00" * 8, b"short"]),
+        "end_time_unix_nano": st.sampled_from([START, START + 10**9, 2**64 - 1, 5]),
+        "start_time_unix_nano": st.sampled_from([0, START, 2**63]),
+        "trace_id": st.sampled_from([b"x" * 16, b"\x00" * 16, b"short", b""]),
+    },
+)
+fields = st.integers(0, 9).flatmap(lambda chance: tidy_fields if chance else odd_fields)
+spans = st.lists(st.tuples(fields, st.builds(lambda a, b: a + b, kind_items, items)), min_size=20, max_size=60)
+resources = st.lists(
+    st.tuples(
+        st.sampled_from(["service.name", "service.version", "deployment.environment", "host"]),
+        st.integers(0, 9).flatmap(lambda chance: texts if chance else values),
+    ),
+    max_size=3,
+    unique_by=lambda item: item[0],
+)
+
+
+@pytest.fixture
+def bulk(clickhouse, monkeypatch):
+    """The engine's way, for a body of any size."""
+    monkeypatch.setattr(columnar, "LEAST_SPANS", 1)
+    return lambda body: read_many_traces(body, clickhouse.select)
+
+
+def by_id(events):
+    """Return events by their identity and time; an id can come twice in what Hypothesis makes."""
+    return sorted(events, key=lambda event: (event.event_id, event.ts_ns, repr(event)))
+
+
+def assert_same(body, batch):
+    """Compare whole events, and the leaves of the rows with their definition."""
+    wanted = read_traces(body, json=False)
+    rows = batch.rows
+    assert by_id([*batch.events, *events_of(rows)]) == by_id(wanted.events)
+    assert (batch.rejected, batch.reasons) == (wanted.rejected, wanted.reasons)
+    for leaves, event in zip(rows["leaves"].to_pylist(), events_of(rows), strict=True):
+        assert dict(leaves) == flatten(event.attributes)
+
+
+def test_rows_are_what_the_python_mapping_makes(bulk):
+    """Whatever the attributes, every span becomes the same event in either way, and the same spans are rejected."""
+
+    @settings(max_examples=25, deadline=None)
+    @given(groups=st.lists(st.tuples(resources, spans), min_size=1, max_size=2))
+    def agrees(groups):
+        body = request(groups).SerializeToString()
+        assert_same(body, bulk(body))
+
+    agrees()
+
+
+@settings(max_examples=60)
+@given(attributes=items)
+def test_a_shape_changes_nothing(attributes):
+    """Attributes that remember their shape are mapped as a plain mapping is."""
+    plain = dict(attributes)
+    assert content_of(Attributes(plain)) == content_of(plain)
+    record = columnar._empty_span(Attributes(plain))
+    with_plain = mapping.SpanRecord(
+        **{name: getattr(record, name) for name in record.__struct_fields__ if name != "attributes"}, attributes=plain
+    )
+    assert list(mapping.map_span(record)) == list(mapping.map_span(with_plain))
+
+
+def test_a_span_is_stored_once_whichever_way_it_comes(bulk, clickhouse):
+    """A body sent again, its spans as rows or as events, adds nothing, not even within one commit."""
+    body = request([([("service.name", "bot")], [({}, [("user.id", "u")]), ({}, [("user.id", 7)]), ({}, [])])])
+    body = body.SerializeToString()
+    batch = bulk(body)
+    assert (len(batch.events), batch.rows.num_rows) == (1, 2)
+    assert clickhouse.append(batch.events, rows=[batch.rows, batch.rows]) == 3
+    assert clickhouse.append(batch.events, rows=[batch.rows]) == 0
+    assert clickhouse.append(read_traces(body, json=False).events) == 0
+    assert by_id(clickhouse.query()) == by_id(read_traces(body, json=False).events)
+
+
+def test_rows_out_of_time_are_rejected_by_the_same_rule(bulk):
+    """Whichever way a body goes, the same spans are kept, and the others counted with the same reason."""
+    old = {"start_time_unix_nano": 5}
+    body = request([([], [({}, []), (old, []), ({}, [])])]).SerializeToString()
+    when = {"now_ns": START + 10**9, "retention_days": 30}
+    kept = accept(rows_in_time(bulk(body), **when), **when)
+    wanted = accept(read_traces(body, json=False), **when)
+    assert by_id([*kept.events, *events_of(kept.rows)]) == by_id(wanted.events)
+    assert (kept.accepted, kept.rejected, kept.reasons) == (2, 1, wanted.reasons)
+
+
+def test_listeners_are_told_of_rows_as_of_events(bulk, clickhouse):
+    """Whoever follows the store hears of every row, in the order of the sequence numbers."""
+    told = []
+    clickhouse.listeners.append(told.extend)
+    body = request([([], [({}, [("gen_ai.operation.name", "chat")]), ({}, [("gen_ai.operation.name", "tool")])])])
+    batch = bulk(body.SerializeToString())
+    clickhouse.append(batch.events, rows=[batch.rows])
+    stored = clickhouse.rows(Statement("SELECT event_id FROM events ORDER BY sequence"))
+    assert [event.event_id for event in told] == [event_id for (event_id,) in stored]
+    assert by_id(told) == by_id(read_traces(body.SerializeToString(), json=False).events)
