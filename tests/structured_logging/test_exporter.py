@@ -16,7 +16,7 @@ import pytest
 
 from opsloop.errors import ConfigError
 from opsloop.event import Event, decode_event
-from opsloop.ingest import read_logs
+from opsloop.ingest import read_json_lines, read_logs
 from opsloop.structured_logging import BufferedSink, Exporter, Logger, Spool
 from opsloop.structured_logging.otlp import encode_otlp_logs
 
@@ -31,6 +31,7 @@ class Server(ThreadingHTTPServer):
         self.script = []
         self.deliveries = Counter()
         self.seen = []
+        self.bodies = []
         self.awake = threading.Event()
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
         self.thread.start()
@@ -74,6 +75,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         if behaviour == "small":
             self.server.script.insert(0, "small")
+        self.server.bodies.append(body)
         for line in body.splitlines():
             self.server.deliveries[json.loads(line)["event_id"]] += 1
         if behaviour == "die":
@@ -275,14 +277,16 @@ def test_a_wrong_address_is_said_at_once():
         Exporter("localhost:4318")
 
 
-def test_an_exporter_speaks_to_the_real_lines_reader(server):
-    """The native body is lines that the ingest room reads as the same events."""
-    lines = []
+def test_the_native_body_is_lines_that_intake_reads_back(server):
+    """What is sent are JSON lines, and the reader behind /api/events makes the same events of them.
+
+    The exporter against the real server, killed again and again, is in tests/server/test_kills.py.
+    """
+    sent = [event.replace(event_id=f"e{number}", attributes={"a": [1]}) for number, event in enumerate(events(3))]
     with Exporter(server.url) as exporter:
-        exporter._encode = lambda payloads: lines.extend(payloads) or b"\n".join((*payloads, b""))
-        exporter.append(events(2))
+        exporter.append(sent)
         assert exporter.flush(20)
-    assert [decode_event(line).message for line in lines] == ["0", "1"]
+    assert read_json_lines(b"".join(server.bodies)).events == sent
 
 
 def test_the_ready_logger_exports_when_the_settings_say_so(server, tmp_path):
