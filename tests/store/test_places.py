@@ -8,13 +8,10 @@ import textwrap
 
 import pytest
 
-from opsloop.clock import parse_time
 from opsloop.errors import ConfigError, StoreBusyError, StoreError
 from opsloop.event import Event
-from opsloop.filter import Statement
 from opsloop.store import ClickHouseStream
 from opsloop.store.owner import FolderLock, Owner, owner_of
-from opsloop.store.retention import drop_old_days
 
 
 def run(code, *arguments):
@@ -33,10 +30,10 @@ def test_a_folder_keeps_its_events(tmp_path):
         from opsloop.store import ClickHouseStream
         with ClickHouseStream(sys.argv[1]) as stream:
             added = stream.append([Event(ts_ns=10**18, event="log", event_id="a"), Event(ts_ns=10**18, event="log")])
-            print(added, len(stream.query()), stream.schema_version)
+            print(added, len(stream.query()))
     """
-    assert run(code, tmp_path / "new" / "store")[0] == "2 2 1"
-    assert run(code, tmp_path / "new" / "store")[0] == "1 3 1"
+    assert run(code, tmp_path / "new" / "store")[0] == "2 2"
+    assert run(code, tmp_path / "new" / "store")[0] == "1 3"
 
 
 def test_a_second_owner_is_told_who_the_first_is(tmp_path):
@@ -91,23 +88,6 @@ def test_a_server_that_does_not_answer_is_an_error_of_the_store():
     """Nothing listens on port 1 of this machine."""
     with pytest.raises(StoreError, match=r"cannot open the store at clickhouse://127\.0\.0\.1:1/x"):
         ClickHouseStream("clickhouse://127.0.0.1:1/x")
-
-
-def test_a_store_never_migrates_backward(clickhouse):
-    """A schema from the future is refused, not guessed at."""
-    clickhouse.command(Statement("INSERT INTO schema_versions (version, file) VALUES (99, 'from the future')"))
-    with pytest.raises(StoreError, match="has schema version 99, this opsloop knows 1; upgrade opsloop"):
-        ClickHouseStream(":memory:", database=clickhouse.database)
-
-
-def test_old_days_are_dropped_whole(clickhouse):
-    """Days before the retention go, later ones stay, and a second pass finds nothing."""
-    days = ["2026-01-01", "2026-01-02", "2026-01-05"]
-    clickhouse.append([Event(ts_ns=parse_time(f"{day}T12:00:00Z"), event="log", message=day) for day in days])
-    now_ns = parse_time("2026-01-05T13:00:00Z")
-    assert drop_old_days(clickhouse, retention_days=3, now_ns=now_ns) == ["20260101"]
-    assert drop_old_days(clickhouse, retention_days=3, now_ns=now_ns) == []
-    assert [event.message for event in clickhouse.query()] == days[1:]
 
 
 def test_decisions_are_recognised_however_old(clickhouse):

@@ -115,8 +115,7 @@ class Intake:
         runtime = self._runtime
 
         def work() -> Batch:
-            days = runtime.settings.server.retention_days
-            return accept(read(), now_ns=runtime.clock.now_ns(), retention_days=days)
+            return accept(read(), now_ns=runtime.clock.now_ns(), settings=runtime.settings)
 
         try:
             batch = await run_in_threadpool(work)

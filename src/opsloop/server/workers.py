@@ -19,7 +19,7 @@ from opsloop.improvement.worker import IncidentWorker
 from opsloop.online_eval.worker import EvalWorker
 from opsloop.settings import Settings
 from opsloop.store import ClickHouseStream
-from opsloop.store.retention import drop_old_days
+from opsloop.store.retention import apply_retention, drop_old_days
 from opsloop.verdict import Reading
 
 __all__ = ["Workers"]
@@ -53,7 +53,9 @@ class Workers:
         return readings
 
     def _retain(self) -> None:
-        drop_old_days(self._database, retention_days=self._settings.server.retention_days, now_ns=self._clock.now_ns())
+        now_ns = self._clock.now_ns()
+        apply_retention(self._database, self._settings, now_ns=now_ns)
+        drop_old_days(self._database, retention_days=self._settings.longest_days, now_ns=now_ns)
 
     def _guarded(self, room: str, work: Callable[[], object]) -> None:
         try:

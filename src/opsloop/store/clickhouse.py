@@ -5,27 +5,29 @@ Objects
     chDB runs one engine per process and one process per path; a second owner is refused with a sentence that says so.
 Rule
     ``append`` returns after the rows are committed. An ``event_id`` that was seen before is not stored again: ids of
-    the last quarter to half a million identified events are remembered (and loaded at start), ids of decisions
-    (alerts, incidents, guards, …) are looked up in the table, however old they are.
+    the last quarter to half a million identified events are remembered (and loaded at start); an event from before
+    what is remembered, or from an insert that failed and may have stored some days of it, is looked up in the table,
+    and so are decisions (alerts, incidents, guards, …), however old they are.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from importlib import resources
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import parse_qsl
 
 import clickhouse_connect
 import msgspec
-from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from opsloop.clock import SystemIds
 from opsloop.errors import ConfigError, StoreError
 from opsloop.event import FIELDS, Event, flatten
 from opsloop.filter import ALL, Filter, Statement, compile_filter
+from opsloop.store.ddl import VERSIONS_TABLE, clustered, database_sql, migrations, quoted
+from opsloop.store.faults import check_folder, check_space, named_errors
 from opsloop.store.owner import FolderLock
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ __all__ = ["ClickHouseStream"]
 COLUMNS: Final = (*FIELDS, "sequence", "leaves")
 DECISIONS: Final = frozenset({"alert", "incident", "problem", "guard", "gate", "deploy", "breach"})
 REMEMBERED_IDS: Final = 250_000
+ASKED_IDS: Final = 1000
 READERS: Final = 2
 CHUNK_BYTES: Final = 65_536
 ENGINE_OPTIONS: Final = {
@@ -45,14 +48,19 @@ ENGINE_OPTIONS: Final = {
     "index_mark_cache_size": str(16 * 1024 * 1024),
 }
 _ATTRIBUTES: Final = FIELDS.index("attributes")
+CLUSTER_OPTIONS: Final = {
+    # An answer means stored: on every shard that is concerned, and on most of its replicas.
+    "distributed_foreground_insert": 1,
+    "insert_quorum": "auto",
+}
 
 
 class ClickHouseStream:
     """A :class:`opsloop.stream.Database` on ClickHouse. Safe between threads; close it, or use it in ``with``.
 
-    ``location`` is a folder, ``:memory:``, or ``clickhouse://user:password@host:8123/database``. The table is created
-    and migrated on opening. Raises :class:`StoreError` when that cannot be done, :class:`StoreBusyError` when another
-    process owns the folder.
+    ``location`` is a folder, ``:memory:``, or ``clickhouse://user:password@host:8123/database``, with ``?cluster=NAME``
+    for a cluster of that name. The table is created and migrated on opening. Raises :class:`StoreError` when that
+    cannot be done, :class:`StoreBusyError` when another process owns the folder.
     """
 
     def __init__(self, location: str, *, database: str = "") -> None:
@@ -65,9 +73,13 @@ class ClickHouseStream:
         self._closed = False
         self._writer: Client | None = None
         self._readers: queue.LifoQueue[Client] = queue.LifoQueue()
-        self._dsn, self.database, self._options, folder = _place(location, database)
-        self.lock = FolderLock(folder) if folder else None
+        self._dsn, self.database, self.cluster, self._options, self._folder = _place(location, database)
+        self._remote = not self._dsn.startswith("chdb://")
+        self._ids = SystemIds()
+        self.lock = FolderLock(self._folder) if self._folder else None
         try:
+            if self._folder:
+                check_folder(self._folder)
             self._open()
         except BaseException:
             self.close()
@@ -75,18 +87,24 @@ class ClickHouseStream:
 
     def _open(self) -> None:
         """Connect, make the database and its schema, and load what deduplication needs."""
-        with _named_errors(f"cannot open the store at {self.location}"):
+        with named_errors(f"cannot open the store at {self.location}"):
             first = self._connect("default")
             try:
-                first.command(f"CREATE DATABASE IF NOT EXISTS {_quoted(self.database)}")
+                if self.database not in {row[0] for row in first.query("SHOW DATABASES").result_rows}:
+                    self._check_space()
+                    first.command(database_sql(self.database, self.cluster))
                 self._writer = self._connect(self.database)
             finally:
                 first.close()  # last, since an engine in memory ends with its last client
             for _ in range(READERS):
                 self._readers.put(self._connect(self.database))
         self.schema_version = self._migrate()
+        if self._remote and not self.cluster:
+            self.define("ALTER TABLE events MODIFY SETTING non_replicated_deduplication_window = 100")
         self._recent: set[str] = set()
         self._older: set[str] = set()
+        self._forgotten_ns = self._older_ns = self._recent_ns = -1
+        """Until when there are events whose ids are not remembered, are the older ones, are the recent ones."""
         self._sequence = self._load()
 
     def append(self, events: Iterable[Event]) -> int:
@@ -94,11 +112,20 @@ class ClickHouseStream:
         with self._write_lock:
             fresh = self._unseen(list(events))
             if fresh:
+                latest_ns = max(event.ts_ns for event in fresh)
                 data = _columns(fresh, self._sequence)
-                with _named_errors(f"cannot write {len(fresh)} events to {self.location}"):
-                    self._client().insert("events", data, column_names=COLUMNS, column_oriented=True)
+                try:
+                    with named_errors(f"cannot write {len(fresh)} events to {self.location}"):
+                        self._client().insert(
+                            "events", data, column_names=COLUMNS, column_oriented=True, settings=self._token()
+                        )
+                except StoreError:
+                    self._forgotten_ns = max(
+                        self._forgotten_ns, latest_ns
+                    )  # each day's rows are committed by themselves
+                    raise
                 self._sequence += len(fresh)
-                self._remember(event.event_id for event in fresh if event.event_id)
+                self._remember((event.event_id for event in fresh if event.event_id), latest_ns)
                 for told in self.listeners:
                     told(fresh)
         return len(fresh)
@@ -136,7 +163,7 @@ class ClickHouseStream:
         """Run one statement on a reader and return its rows."""
         client = self._readers.get()
         try:
-            with _named_errors(f"the store at {self.location} did not answer"):
+            with named_errors(f"the store at {self.location} did not answer"):
                 result = client.query(statement.sql, parameters=statement.parameters or None)
                 return [tuple(row) for row in result.result_rows]
         finally:
@@ -148,10 +175,10 @@ class ClickHouseStream:
         ``CSV`` and ``JSONEachRow`` are never held as a whole, so the answer may be as large as it likes.
         """
         doing = f"the store at {self.location} did not answer"
-        with _named_errors(doing):
+        with named_errors(doing):
             client = self._connect(self.database)
         try:
-            with _named_errors(doing):
+            with named_errors(doing):
                 answer: Any = client.raw_stream(statement.sql, parameters=statement.parameters or None, fmt=form)
                 try:
                     while chunk := answer.read(CHUNK_BYTES):
@@ -163,8 +190,21 @@ class ClickHouseStream:
 
     def command(self, statement: Statement) -> None:
         """Run one statement that changes the table, such as dropping a day, after all waiting inserts."""
-        with self._write_lock, _named_errors(f"the store at {self.location} refused a change"):
+        with self._write_lock, named_errors(f"the store at {self.location} refused a change"):
             self._client().command(statement.sql, parameters=statement.parameters or None)
+
+    def define(self, sql: str) -> None:
+        """Run one statement of the schema, on every node of the cluster if there is one, after all waiting inserts."""
+        for each in clustered(sql, self.cluster, self.database):
+            self.command(Statement(each))
+
+    def system(self, table: str) -> str:
+        """Return what to select from to read a table of the engine's own records about all nodes."""
+        return f"clusterAllReplicas({quoted(self.cluster)}, system.{table})" if self.cluster else f"system.{table}"
+
+    def local(self, table: str) -> str:
+        """Return the name of the table that holds the rows of this node."""
+        return f"{table}_local" if self.cluster else table
 
     def close(self) -> None:
         """Close all clients; everything acknowledged is on disk already."""
@@ -186,6 +226,13 @@ class ClickHouseStream:
         """Close the stream."""
         self.close()
 
+    def _token(self) -> dict[str, str] | None:
+        """Return what lets a server know an insert again that the client, whose connection broke, sends by itself.
+
+        No two appends have the same, those of different processes neither: what a sender sends again is ours to know.
+        """
+        return {"insert_deduplication_token": self._ids.trace_id()} if self._remote else None
+
     def _client(self) -> Client:
         if self._writer is None or self._closed:
             raise StoreError(f"the store at {self.location} is closed", fix="open it again")
@@ -195,32 +242,44 @@ class ClickHouseStream:
         return clickhouse_connect.get_client(dsn=self._dsn, database=database, **self._options)
 
     def _migrate(self) -> int:
-        """Apply every schema file that this database has not seen, in order; return the version reached."""
-        with _named_errors(f"cannot bring the schema of {self.location} up to date"):
+        """Apply every schema file that this database has not seen, in order; return the version reached.
+
+        A file counts once its last statement has run. All statements can run twice, so one that was interrupted is
+        simply run again.
+        """
+        with named_errors(f"cannot bring the schema of {self.location} up to date"):
             client = self._client()
-            client.command(
-                "CREATE TABLE IF NOT EXISTS schema_versions"
-                " (version UInt32, file String, applied DateTime DEFAULT now()) ENGINE = MergeTree ORDER BY version"
-            )
-            applied = {row[0] for row in client.query("SELECT version FROM schema_versions").result_rows}
-            files = _schema_files()
-            newest = max(files)
+            applied = set()
+            if "schema_versions" in {row[0] for row in client.query("SHOW TABLES").result_rows}:
+                applied = {row[0] for row in client.query("SELECT version FROM schema_versions").result_rows}
+            known = migrations()
+            newest = known[-1].version
             if applied and max(applied) > newest:
                 message = f"{self.location} has schema version {max(applied)}, this opsloop knows {newest}"
                 raise StoreError(message, fix="upgrade opsloop; a store never migrates backward")
-            for version in sorted(set(files) - applied):
-                name, text = files[version]
-                for sql in filter(None, (part.strip() for part in text.split(";\n"))):
-                    client.command(sql.rstrip(";"))
+            waiting = [migration for migration in known if migration.version not in applied]
+            if waiting:
+                self._check_space()
+                self.define(VERSIONS_TABLE)
+            for version, name, statements in waiting:
+                for sql in statements:
+                    self.define(sql)
                 client.insert("schema_versions", [[version, name]], column_names=["version", "file"])
         return newest
 
+    def _check_space(self) -> None:
+        if self._folder:
+            check_space(self._folder)
+
     def _load(self) -> int:
         """Load the newest ids and return the next sequence number."""
-        rows = self.rows(
-            Statement(f"SELECT event_id FROM events WHERE event_id != '' ORDER BY ts_ns DESC LIMIT {REMEMBERED_IDS}")
-        )
+        sql = f"SELECT event_id, ts_ns FROM events WHERE event_id != '' ORDER BY ts_ns DESC LIMIT {REMEMBERED_IDS}"
+        rows = self.rows(Statement(sql))
         self._older = {row[0] for row in rows}
+        if rows:
+            self._older_ns = rows[0][1]
+        if len(rows) == REMEMBERED_IDS:
+            self._forgotten_ns = rows[-1][1]
         (last,) = self.rows(Statement("SELECT max(sequence) FROM events"))[0]
         return int(last) + 1
 
@@ -234,21 +293,34 @@ class ClickHouseStream:
                     continue
                 batch.add(name)
             fresh.append(event)
-        asked = [event.event_id for event in fresh if event.event_id and event.event in DECISIONS]
-        if asked:
-            sql = "SELECT event_id FROM events WHERE event_id IN {ids:Array(String)}"
-            stored = {row[0] for row in self.rows(Statement(sql, {"ids": asked}))}
-            fresh = [event for event in fresh if event.event_id not in stored]
-        return fresh
+        decisions = [event for event in fresh if event.event_id and event.event in DECISIONS]
+        doubtful = [event for event in fresh if event.event_id and event.ts_ns <= self._forgotten_ns]
+        stored = self._stored(decisions) | self._stored(doubtful, at_their_time=True)
+        return [event for event in fresh if event.event_id not in stored] if stored else fresh
 
-    def _remember(self, ids: Iterable[str]) -> None:
+    def _stored(self, events: Sequence[Event], *, at_their_time: bool = False) -> set[str]:
+        """Return the ids of those that the table has: anywhere, or within the time that the events span."""
+        sql = "SELECT event_id FROM events WHERE event_id IN {ids:Array(String)}"
+        bounds: dict[str, int] = {}
+        if events and at_their_time:
+            sql += " AND ts_ns BETWEEN {first:Int64} AND {last:Int64}"
+            times = [event.ts_ns for event in events]
+            bounds = {"first": min(times), "last": max(times)}
+        ids = [event.event_id for event in events]
+        asked = (ids[first : first + ASKED_IDS] for first in range(0, len(ids), ASKED_IDS))
+        return {row[0] for some in asked for row in self.rows(Statement(sql, {"ids": some, **bounds}))}
+
+    def _remember(self, ids: Iterable[str], latest_ns: int) -> None:
         self._recent.update(ids)
+        self._recent_ns = max(self._recent_ns, latest_ns)
         if len(self._recent) >= REMEMBERED_IDS:
-            self._older, self._recent = self._recent, set()
+            self._forgotten_ns = max(self._forgotten_ns, self._older_ns)
+            self._older, self._older_ns = self._recent, self._recent_ns
+            self._recent, self._recent_ns = set(), -1
 
 
-def _place(location: str, database: str) -> tuple[str, str, dict[str, Any], Path | None]:
-    """Return (DSN for the client, database, further client options, the folder to lock)."""
+def _place(location: str, database: str) -> tuple[str, str, str, dict[str, Any], Path | None]:
+    """Return (DSN for the client, database, cluster, further client options, the folder to lock)."""
     if "://" in location and not location.startswith("chdb://"):
         scheme, _, rest = location.partition("://")
         if scheme not in {"clickhouse", "clickhouses", "http", "https"}:
@@ -256,8 +328,13 @@ def _place(location: str, database: str) -> tuple[str, str, dict[str, Any], Path
                 f"unknown store {location!r}", fix="use a folder, :memory: or clickhouse://host:8123/name"
             )
         address, _, path = rest.partition("/")
+        path, _, query = path.partition("?")
+        cluster = dict(parse_qsl(query)).get("cluster", "")
         scheme = {"clickhouse": "http", "clickhouses": "https"}.get(scheme, scheme)
-        return f"{scheme}://{address}", database or path or "opsloop", {"autogenerate_session_id": False}, None
+        options: dict[str, Any] = {"autogenerate_session_id": False}
+        if cluster:
+            options["settings"] = CLUSTER_OPTIONS
+        return f"{scheme}://{address}", database or path or "opsloop", cluster, options, None
     place = location.removeprefix("chdb://") or ":memory:"
     folder = None
     if place != ":memory:":
@@ -268,19 +345,7 @@ def _place(location: str, database: str) -> tuple[str, str, dict[str, Any], Path
             message = f"cannot make the store's folder {folder}: {cause.strerror}"
             raise StoreError(message, fix="choose a folder that can be written with --store") from cause
         place = str(folder / "clickhouse")
-    return f"chdb://{place}", database or "opsloop", {"chdb_options": ENGINE_OPTIONS}, folder
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
-
-
-def _schema_files() -> dict[int, tuple[str, str]]:
-    found = {}
-    for entry in resources.files("opsloop.store").joinpath("schema").iterdir():
-        if entry.name.endswith(".sql"):
-            found[int(entry.name.partition("_")[0])] = (entry.name, entry.read_text(encoding="utf-8"))
-    return found
+    return f"chdb://{place}", database or "opsloop", "", {"chdb_options": ENGINE_OPTIONS}, folder
 
 
 def _columns(events: Sequence[Event], sequence: int) -> list[Sequence[Any]]:
@@ -299,15 +364,3 @@ def _event(row: tuple[Any, ...]) -> Event:
     text = values["attributes"]
     values["attributes"] = msgspec.json.decode(text) if text else {}
     return Event(**values)
-
-
-@contextmanager
-def _named_errors(what: str) -> Iterator[None]:
-    """Turn the client's errors into ours, with what was being done and what can be done about it."""
-    try:
-        yield
-    except ClickHouseError as cause:
-        text = " ".join(str(cause).split())
-        raise StoreError(f"{what}: {text[:400]}", fix="check --store and the space and rights there") from cause
-    except OSError as cause:
-        raise StoreError(f"{what}: {cause}", fix="check --store and the space and rights there") from cause

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
@@ -35,31 +34,39 @@ class FolderLock:
         """Take the folder; raises :class:`StoreBusyError` naming the process that has it."""
         self._path = folder / LOCK_NAME
         try:
-            self._file: IO[bytes] = self._path.open("ab+", buffering=0)
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as cause:
             message = f"cannot write in the store's folder {folder}: {cause.strerror}"
             raise StoreError(message, fix="choose a folder that can be written with --store") from cause
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as cause:
-            self._file.close()
+            os.close(self._file)
             owner = _read(self._path)
+            who = f"process {owner.pid}" if owner.pid else "another process"
             at = f" at {owner.url}" if owner.url else ""
             raise StoreBusyError(
-                f"the store {folder} is open in process {owner.pid}{at}",
+                f"the store {folder} is open in {who}{at}",
                 fix="stop that process, ask it with --url, or choose another folder with --store",
             ) from cause
         self.publish("")
 
     def publish(self, url: str) -> None:
-        """Write this process and its address into the lock, for whoever finds it taken."""
-        self._file.truncate(0)
-        self._file.write(msgspec.json.encode(Owner(os.getpid(), url)))
+        """Write this process and its address into the lock, for whoever finds it taken.
+
+        What stood there is written over, never cut first, so that a store on a full disk can still be opened and read.
+        """
+        text = msgspec.json.encode(Owner(os.getpid(), url))
+        try:
+            os.pwrite(self._file, text, 0)
+            os.ftruncate(self._file, len(text))
+        except OSError as cause:
+            fix = "free some space there, or choose another folder with --store"
+            raise StoreError(f"cannot write {self._path}: {cause.strerror}", fix=fix) from cause
 
     def release(self) -> None:
-        """Let the folder go."""
-        self._file.truncate(0)
-        self._file.close()
+        """Let the folder go. The text stays; without the lock it names nobody."""
+        os.close(self._file)
 
 
 def owner_of(folder: str | Path) -> Owner | None:
