@@ -7,6 +7,7 @@ once. More than ``queue_rows`` waiting rows are refused: a full queue is said, n
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from opsloop.event import Event
 from opsloop.stream import Sink
 
 __all__ = ["GroupCommit"]
+
+_LOG = logging.getLogger("opsloop.store")
 
 
 class GroupCommit:
@@ -45,6 +48,8 @@ class GroupCommit:
         self.committed_events = 0
         self.commits = 0
         self.failed_commits = 0
+        self.last_failure = ""
+        """Why the last commit failed; empty once one has succeeded again."""
         self._waiting: deque[tuple[Sequence[Event], Future[int]]] = deque()
         self._rows = 0
         self._closing = False
@@ -114,7 +119,7 @@ class GroupCommit:
             failure = StoreError(f"the commit of {len(rows)} events failed: {error!r}", fix="send them again")
         with self._changed:
             self._rows -= len(rows)
-        self.failed_commits += failure is not None
+        self._report(failure)
         for events, future in batch:
             if not future.set_running_or_notify_cancel():
                 continue
@@ -122,3 +127,12 @@ class GroupCommit:
                 future.set_result(len(events))
             else:
                 future.set_exception(failure)
+
+    def _report(self, failure: OpsloopError | None) -> None:
+        """Count a commit that failed; tell the operator when storing begins to fail and when it goes on."""
+        self.failed_commits += failure is not None
+        was, self.last_failure = self.last_failure, str(failure or "")
+        if failure and not was:
+            _LOG.warning("nothing can be stored, senders are told to come back: %s", failure)
+        if was and not failure:
+            _LOG.warning("storing goes on")
