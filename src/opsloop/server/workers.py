@@ -40,6 +40,7 @@ class Workers:
         self.failures: Counter[str] = Counter()
         self.last_failure = ""
         self.turns = 0
+        self._retention_applied = False
 
     def tick(self) -> list[Reading]:
         """Take one turn of the loop; return the readings it was based on."""
@@ -54,7 +55,9 @@ class Workers:
 
     def _retain(self) -> None:
         now_ns = self._clock.now_ns()
-        apply_retention(self._database, self._settings, now_ns=now_ns)
+        if not self._retention_applied:  # once a process: two servers with other rules must not undo each other's
+            apply_retention(self._database, self._settings, now_ns=now_ns)
+            self._retention_applied = True
         drop_old_days(self._database, retention_days=self._settings.longest_days, now_ns=now_ns)
 
     def _guarded(self, room: str, work: Callable[[], object]) -> None:
