@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from opsloop.errors import ConfigError
-from opsloop.event import Event, decode_event
+from opsloop.event import Event, decode_event, encode_event
 from opsloop.ingest import read_json_lines, read_logs
 from opsloop.structured_logging import BufferedSink, Exporter, Logger, Spool
 from opsloop.structured_logging.otlp import encode_otlp_logs
@@ -76,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
         if behaviour == "small":
             self.server.script.insert(0, "small")
         self.server.bodies.append(body)
-        for line in body.splitlines():
+        for line in body.splitlines() if self.path == "/api/events" else ():
             self.server.deliveries[json.loads(line)["event_id"]] += 1
         if behaviour == "die":
             self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{")
@@ -275,6 +275,18 @@ def test_a_wrong_address_is_said_at_once():
     """What is no address never becomes a silent loss."""
     with pytest.raises(ConfigError, match="'localhost:4318' is no address to send events to; write http://HOST:PORT"):
         Exporter("localhost:4318")
+
+
+def test_one_payload_that_cannot_be_read_holds_nothing_up(server, tmp_path):
+    """What a newer version has left in the spool is given up alone and counted; everything around it is sent."""
+    spool = Spool(tmp_path)
+    good = [encode_event(event.replace(event_id=f"e{event.ts_ns}")) for event in events(6, 1)]
+    spool.put([*good[:4], b'{"ts_ns":1,"event":"log","severity":"NOTICE"}', *good[4:]])
+    with Exporter(server.url, protocol="otlp", spool=spool) as exporter:
+        assert exporter.flush(20)
+    assert (exporter.sent, exporter.rejected) == (6, 1)
+    sent = [event.event_id for body in server.bodies for event in read_logs(body, json=True).events]
+    assert sent == [f"e{number}" for number in range(1, 7)]
 
 
 def test_the_native_body_is_lines_that_intake_reads_back(server):
