@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,6 +41,7 @@ __all__ = [
     "SloSettings",
     "environment",
     "load_settings",
+    "without_password",
 ]
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -445,6 +447,15 @@ SECRET_VARIABLES: Final = ("OPSLOOP_TOKEN", "OPSLOOP_INGEST_TOKEN", "OPSLOOP_REA
 def environment() -> Mapping[str, str]:
     """Return the process environment: the one place where it is read."""
     return os.environ
+
+
+def without_password(address: str) -> str:
+    """Return an address as it may be shown and logged.
+
+    >>> without_password("clickhouse://ann:secret@db:8123/opsloop")
+    'clickhouse://ann:***@db:8123/opsloop'
+    """
+    return re.sub(r"(?<=://)([^:/@]*):[^/]*@", r"\1:***@", address)
 
 
 def load_settings(path: str | Path | None = None, *, environ: Mapping[str, str] | None = None) -> Settings:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from opsloop.cli.commands import run
 from opsloop.filter import Statement
 from opsloop.store.ddl import VERSIONS_TABLE, clustered, migrations, schema
 
@@ -121,6 +122,13 @@ def test_the_engine_reads_every_statement(clickhouse, cluster):
     more = [each for sql in MORE for each in clustered(sql, cluster, "opsloop")]
     for sql in [*schema(cluster, "o'db"), *more]:
         clickhouse.rows(Statement(f"EXPLAIN AST {sql}"))
+
+
+def test_the_command_prints_what_is_run(capsys):
+    """``opsloop store ddl`` prints every statement, for one server and for a cluster."""
+    for arguments, statements in (([], schema()), (["--cluster", "prod"], schema("prod"))):
+        assert run(["store", "ddl", *arguments]) == 0
+        assert capsys.readouterr().out == "".join(f"{sql};\n\n" for sql in statements)
 
 
 def test_a_statement_without_a_known_form_is_refused():

@@ -88,6 +88,9 @@ def test_a_server_that_does_not_answer_is_an_error_of_the_store():
     """Nothing listens on port 1 of this machine."""
     with pytest.raises(StoreError, match=r"cannot open the store at clickhouse://127\.0\.0\.1:1/x"):
         ClickHouseStream("clickhouse://127.0.0.1:1/x")
+    with pytest.raises(StoreError, match=r"at clickhouse://ann:\*\*\*@127\.0\.0\.1:1/x: ") as caught:
+        ClickHouseStream("clickhouse://ann:secret@127.0.0.1:1/x")
+    assert "secret" not in str(caught.value)
 
 
 def test_decisions_are_recognised_however_old(clickhouse):

@@ -10,8 +10,9 @@ from opsloop.clock import parse_time
 from opsloop.errors import ConfigError
 from opsloop.event import Event
 from opsloop.filter import Statement
+from opsloop.server.workers import Workers
 from opsloop.settings import RETENTION_FIELDS, RetentionSettings, ServerSettings, Settings, load_settings
-from opsloop.store.retention import apply_retention, days_sql, drop_old_days
+from opsloop.store.retention import apply_retention, days_sql, drop_old_days, ttl_sql
 from tests.strategies import events
 
 DAY_NS = 86_400 * 10**9
@@ -81,6 +82,23 @@ def test_the_engine_drops_each_row_in_its_time(clickhouse, tmp_path):
     assert sorted(kept(clickhouse)) == ["score 2", "span 2"]
     history = clickhouse.rows(Statement("SELECT ttl FROM retentions"))
     assert len(history) == 2
+
+
+def test_the_server_puts_the_rules_in_force(clickhouse, clock):
+    """The first turn of the workers does, once; a server with other rules beside it does not undo them each turn."""
+    clickhouse.append([Event(ts_ns=clock.now_ns() - 60 * DAY_NS, event="log")])
+    chosen = Settings(server=ServerSettings(retention_days=30), retention=())
+    workers = Workers(clickhouse, chosen, clock)
+    for _ in range(2):
+        workers.tick()
+    assert clickhouse.rows(Statement("SELECT ttl FROM retentions")) == [(ttl_sql(chosen),)]
+    assert kept(clickhouse) == []
+    apply_retention(clickhouse, Settings(), now_ns=clock.now_ns() + 1)
+    workers.tick()
+    ((text,),) = clickhouse.rows(
+        Statement("SELECT create_table_query FROM system.tables WHERE database = currentDatabase() AND name = 'events'")
+    )
+    assert "TTL toDate(fromUnixTimestamp64Nano(ts_ns, 'UTC')) + toIntervalDay(multiIf(" in text
 
 
 def test_old_days_are_dropped_whole(clickhouse):

@@ -26,6 +26,7 @@ from opsloop.clock import SystemIds
 from opsloop.errors import ConfigError, StoreError
 from opsloop.event import FIELDS, Event, flatten
 from opsloop.filter import ALL, Filter, Statement, compile_filter
+from opsloop.settings import without_password
 from opsloop.store.ddl import VERSIONS_TABLE, clustered, database_sql, migrations, quoted
 from opsloop.store.faults import check_folder, check_space, named_errors
 from opsloop.store.owner import FolderLock
@@ -38,7 +39,8 @@ __all__ = ["ClickHouseStream"]
 COLUMNS: Final = (*FIELDS, "sequence", "leaves")
 DECISIONS: Final = frozenset({"alert", "incident", "problem", "guard", "gate", "deploy", "breach"})
 REMEMBERED_IDS: Final = 250_000
-ASKED_IDS: Final = 1000
+ASKED_IDS: Final = {"embedded": 10_000, "remote": 1_000}
+"""At most this many ids in one look-up: each scans the time in question, and a server has a bound on its URL."""
 READERS: Final = 2
 CHUNK_BYTES: Final = 65_536
 ENGINE_OPTIONS: Final = {
@@ -65,7 +67,7 @@ class ClickHouseStream:
 
     def __init__(self, location: str, *, database: str = "") -> None:
         """Open the store at ``location`` and bring its schema up to date."""
-        self.location = location
+        self.location = without_password(location)
         self.listeners: list[Callable[[Sequence[Event]], None]] = []
         """Each is told of the events that an append stored anew, in the order of their sequence numbers, before another
         append begins; it must be quick, must not raise and must not append."""
@@ -307,7 +309,8 @@ class ClickHouseStream:
             times = [event.ts_ns for event in events]
             bounds = {"first": min(times), "last": max(times)}
         ids = [event.event_id for event in events]
-        asked = (ids[first : first + ASKED_IDS] for first in range(0, len(ids), ASKED_IDS))
+        most = ASKED_IDS["remote" if self._remote else "embedded"]
+        asked = (ids[first : first + most] for first in range(0, len(ids), most))
         return {row[0] for some in asked for row in self.rows(Statement(sql, {"ids": some, **bounds}))}
 
     def _remember(self, ids: Iterable[str], latest_ns: int) -> None:
