@@ -26,8 +26,8 @@ def main(url, folder, run, protocol, lines=""):
                 sys.exit(f"{sink.failed} lines are not in the spool: {sink.last_error}")
             sys.stdout.write(f"{number + 1}\n")
             sys.stdout.flush()
-            time.sleep(0.03)
-    if not exporter.flush(30):
+            time.sleep(0.1)
+    if not exporter.flush(120):
         sys.exit(f"the server has not stored everything: {exporter.last_error}")
     sys.stdout.write(f"{exporter.retries} {exporter.rejected}\n")
 

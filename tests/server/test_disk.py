@@ -17,6 +17,7 @@ import pytest
 
 from opsloop.clock import SystemClock
 
+pytestmark = pytest.mark.timeout(180)  # servers and commands start a dozen times
 LINES = {"Content-Type": "application/x-ndjson"}
 CLI = (sys.executable, "-m", "opsloop.cli")
 
@@ -220,6 +221,6 @@ def test_bytes_that_changed_are_found_and_set_aside(new_server):
     assert cli(server, "store", "check", "--set-aside")[0] == 1
     assert len(stored(server)) == 40
     assert server.ask("/health")["damaged_parts"][0]["rows"] == 20
-    shutil.rmtree(server.ask("/health")["damaged_parts"][0]["path"])
+    shutil.rmtree(server.ask("/api/store")["damaged_parts"][0]["path"])
     assert cli(server, "store", "check")[:2] == (0, "every part is what was written\n")
     assert server.ask("/health")["status"] == "ok"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+import threading
 
 import pytest
 
@@ -61,6 +62,35 @@ def test_the_lock_ends_with_its_process(tmp_path):
     run(code, tmp_path)
     assert owner_of(tmp_path) is None
     FolderLock(tmp_path).release()
+
+
+def test_whoever_only_looks_does_not_keep_an_owner_out(tmp_path):
+    """A command that asks who holds the folder has the lock for a moment; a server that starts just then gets it."""
+    stop = threading.Event()
+
+    def look():
+        while not stop.wait(0.001):
+            owner_of(tmp_path)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(50):
+            FolderLock(tmp_path).release()
+    finally:
+        stop.set()
+        looking.join()
+
+
+def test_a_file_that_a_full_disk_left_empty_is_named(tmp_path):
+    """The engine would say so on its own error output only; the sentence names the file and what can be done."""
+    metadata = tmp_path / "clickhouse" / "metadata"
+    metadata.mkdir(parents=True)
+    (metadata / "opsloop.sql").touch()
+    with pytest.raises(
+        StoreError, match=r"opsloop\.sql is empty: the disk was full when it was written.*; put it back"
+    ):
+        ClickHouseStream(str(tmp_path))
 
 
 def test_a_torn_lock_file_names_nobody(tmp_path):

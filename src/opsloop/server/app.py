@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -151,7 +150,7 @@ def _health(runtime: Runtime) -> dict[str, Any]:
         "turns": workers.turns if workers else 0,
         "waiting_rows": commits.waiting_rows,
         "worker_failures": failures,
-        "damaged_parts": [{**msgspec.structs.asdict(part), "message": part.sentence()} for part in damage],
+        "damaged_parts": [{"part": part.part, "rows": part.rows, "message": part.sentence()} for part in damage],
         **said,
     }
 

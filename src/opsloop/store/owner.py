@@ -6,8 +6,10 @@ says it, and carries the holder's address, so that a command line finds the runn
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import threading
 from pathlib import Path
 
 import msgspec
@@ -17,6 +19,8 @@ from opsloop.errors import StoreBusyError, StoreError
 __all__ = ["FolderLock", "Owner", "owner_of"]
 
 LOCK_NAME = "owner.lock"
+LOOKS = 5
+LOOK_SECONDS = 0.02
 
 
 class Owner(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -39,7 +43,7 @@ class FolderLock:
             message = f"cannot write in the store's folder {folder}: {cause.strerror}"
             raise StoreError(message, fix="choose a folder that can be written with --store") from cause
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._file)
         except OSError as cause:
             os.close(self._file)
             owner = _read(self._path)
@@ -67,6 +71,15 @@ class FolderLock:
     def release(self) -> None:
         """Let the folder go. The text stays; without the lock it names nobody."""
         os.close(self._file)
+
+
+def _lock(file: int) -> None:
+    """Take the lock; a little later if need be, since whoever only looks at it holds it for a moment."""
+    for _ in range(LOOKS):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        threading.Event().wait(LOOK_SECONDS)
+    return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def owner_of(folder: str | Path) -> Owner | None:
