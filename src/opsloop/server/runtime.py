@@ -65,6 +65,7 @@ class Runtime:
 
     def _evaluate(self, workers: Workers, stop: threading.Event) -> None:
         while not stop.wait(self.settings.server.evaluate_seconds):
+            workers.enforce_retention()
             workers.tick()
             self.live.tick(self.clock.now_ns())
 
