@@ -142,6 +142,7 @@ def test_what_was_stored_without_an_answer_is_not_stored_again(served):
             stream.append(events[:3])
         assert stream.append(events) == 2
         assert stream.query() == events
+        assert stream.rows(Statement("SELECT uniqExact(sequence) FROM events")) == [(5,)]
 
 
 def test_an_insert_that_the_client_sends_again_by_itself_is_stored_once(served):

@@ -122,9 +122,9 @@ class ClickHouseStream:
                             "events", data, column_names=COLUMNS, column_oriented=True, settings=self._token()
                         )
                 except StoreError:
-                    self._forgotten_ns = max(
-                        self._forgotten_ns, latest_ns
-                    )  # each day's rows are committed by themselves
+                    # Some of the rows, or all of them, may be stored: neither ids nor numbers are free.
+                    self._forgotten_ns = max(self._forgotten_ns, latest_ns)
+                    self._sequence += len(fresh)
                     raise
                 self._sequence += len(fresh)
                 self._remember((event.event_id for event in fresh if event.event_id), latest_ns)
@@ -134,7 +134,7 @@ class ClickHouseStream:
 
     @property
     def last_sequence(self) -> int:
-        """The sequence number of the event that was stored last, 0 before the first."""
+        """The last sequence number in use, 0 before the first: no event that is stored has a higher one."""
         return self._sequence - 1
 
     def query(
