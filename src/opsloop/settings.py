@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from opsloop.errors import ConfigError
+from opsloop.event import Event
 from opsloop.verdict import GROUPS
 
 __all__ = [
@@ -33,15 +35,18 @@ __all__ = [
     "ObjectiveSettings",
     "OverrideSettings",
     "ReceiverSettings",
+    "RetentionSettings",
     "ServerSettings",
     "Settings",
     "SloSettings",
     "environment",
     "load_settings",
+    "without_password",
 ]
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 PositiveInt = Annotated[int, msgspec.Meta(gt=0, le=2**53)]
+Days = Annotated[int, msgspec.Meta(gt=0, le=36_500)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
 
@@ -81,11 +86,12 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     grpc_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
     """A second port, for OTLP over gRPC (4317 by custom); none unless set. Needs ``opsloop[grpc]``."""
     store: str = ".opsloop"
-    """A folder for the embedded store, ``:memory:``, or ``clickhouse://user:password@host:8123/database``."""
+    """A folder for the embedded store, ``:memory:``, or ``clickhouse://user:password@host:8123/database``, there with
+    ``?cluster=NAME`` for a cluster."""
     limits: str = ""
     """Where limits are counted: in memory, or at ``redis://host:6379/0`` together with all other replicas."""
-    retention_days: PositiveInt = 90
-    """Events older than this are dropped, a day at a time."""
+    retention_days: Days = 90
+    """Events older than this are dropped, a day at a time, unless ``[[retention]]`` says otherwise."""
     max_body_bytes: PositiveInt = 64 * 1024 * 1024
     """The largest request body, before and after decompression."""
     batch_rows: PositiveInt = 10_000
@@ -107,6 +113,27 @@ class GaugeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """What is full: the level is the gauge's value over this."""
     queue: str = ""
     """Gauges that count who waits for it, the first that is there; nobody waiting, it is not short however full."""
+
+
+class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[retention]]``: how long some events are kept; the first that fits an event counts."""
+
+    when: dict[str, str | tuple[str, ...]]
+    """Which events: names on them and their values, such as ``{ event = ["span", "llm"], tenant = "acme" }``."""
+    days: Days
+    """In place of ``server.retention_days``."""
+
+    def fits(self, event: Event) -> bool:
+        """Return whether the rule counts for an event.
+
+        >>> rule = RetentionSettings(when={"event": ("span", "llm"), "tenant": "acme"}, days=7)
+        >>> rule.fits(Event(ts_ns=0, event="span", tenant="acme")), rule.fits(Event(ts_ns=0, event="span"))
+        (True, False)
+        """
+        return all(
+            getattr(event, name) == values if isinstance(values, str) else getattr(event, name) in values
+            for name, values in self.when.items()
+        )
 
 
 class ObjectiveSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -343,6 +370,13 @@ DEFAULT_ALERTS: Final = (
         id="service-unhealthy", when="AT_LEAST(2, BREACH, (latency, errors, saturation, quality, retrieval))"
     ),
 )
+DECISION_DAYS: Final = 730
+DEFAULT_RETENTION: Final = (
+    RetentionSettings(
+        when={"event": ("alert", "deploy", "gate", "guard", "incident", "problem", "score")}, days=DECISION_DAYS
+    ),
+)
+RETENTION_FIELDS: Final = ("event", "tenant", "service", "environment", "route", "model", "provider", "tool")
 DEFAULT_LIMITS: Final = (
     LimitSettings(id="tenant-requests", lever="rate", amount=600, per="minute", burst=100),
     LimitSettings(id="tenant-tokens-per-day", lever="quota", amount=20_000_000, per="day", unit="tokens"),
@@ -356,6 +390,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log: LogSettings = LogSettings()
     server: ServerSettings = ServerSettings()
     gauge: tuple[GaugeSettings, ...] = ()
+    retention: tuple[RetentionSettings, ...] = DEFAULT_RETENTION
     objective: tuple[ObjectiveSettings, ...] = DEFAULT_OBJECTIVES
     slo: tuple[SloSettings, ...] = DEFAULT_SLOS
     eval: EvalSettings = EvalSettings()
@@ -363,6 +398,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     alert: tuple[AlertSettings, ...] = DEFAULT_ALERTS
     receiver: tuple[ReceiverSettings, ...] = (ReceiverSettings(id="notices", path="notices.jsonl"),)
     guards: GuardSettings = GuardSettings()
+
+    @property
+    def retention_rules(self) -> tuple[RetentionSettings, ...]:
+        """The rules in force: those of the file, or the default ones, which keep nothing shorter than the others."""
+        if self.retention != DEFAULT_RETENTION:
+            return self.retention
+        days = max(DECISION_DAYS, self.server.retention_days)
+        return tuple(msgspec.structs.replace(rule, days=days) for rule in self.retention)
+
+    @property
+    def longest_days(self) -> int:
+        """The longest that any event is kept."""
+        return max([self.server.retention_days, *(rule.days for rule in self.retention_rules)])
+
+    @property
+    def shortest_days(self) -> int:
+        """The shortest that any event is kept."""
+        return min([self.server.retention_days, *(rule.days for rule in self.retention_rules)])
+
+    def days_kept(self, event: Event) -> int:
+        """Return how many days an event is kept.
+
+        >>> Settings().days_kept(Event(ts_ns=0, event="span")), Settings().days_kept(Event(ts_ns=0, event="score"))
+        (90, 730)
+        """
+        return next((rule.days for rule in self.retention_rules if rule.fits(event)), self.server.retention_days)
 
 
 ENVIRONMENT: Final[Mapping[str, str]] = {
@@ -386,6 +447,15 @@ SECRET_VARIABLES: Final = ("OPSLOOP_TOKEN", "OPSLOOP_INGEST_TOKEN", "OPSLOOP_REA
 def environment() -> Mapping[str, str]:
     """Return the process environment: the one place where it is read."""
     return os.environ
+
+
+def without_password(address: str) -> str:
+    """Return an address as it may be shown and logged.
+
+    >>> without_password("clickhouse://ann:secret@db:8123/opsloop")
+    'clickhouse://ann:***@db:8123/opsloop'
+    """
+    return re.sub(r"(?<=://)([^:/@]*):[^/]*@", r"\1:***@", address)
 
 
 def load_settings(path: str | Path | None = None, *, environ: Mapping[str, str] | None = None) -> Settings:
@@ -439,6 +509,11 @@ def _check(settings: Settings, file: Path) -> None:
             if item.id in seen:
                 raise ConfigError(f"{file}: two [[{kind}]] have the id {item.id!r}", fix="give each its own id")
             seen.add(item.id)
+    for rule in settings.retention:
+        for name in rule.when or ("",):
+            if name not in RETENTION_FIELDS:
+                message = f"{file}: a [[retention]] is by {name!r}, which it cannot be"
+                raise ConfigError(message, fix=f"let when name one or more of {', '.join(RETENTION_FIELDS)}")
     for objective in settings.objective:
         if objective.group not in GROUPS:
             message = f"{file}: objective {objective.id!r} has the unknown group {objective.group!r}"

@@ -15,6 +15,7 @@ from opsloop.errors import EventError, PayloadError
 from opsloop.event import Event, decode_event, encode_event
 from opsloop.ingest import Batch, accept, decompress, read_json_lines
 from opsloop.ingest.body import TooLargeError
+from opsloop.settings import ServerSettings, Settings
 from tests.strategies import events
 
 if sys.version_info >= (3, 14):
@@ -130,11 +131,12 @@ def test_a_line_that_nests_without_end_is_named_and_the_rest_kept():
 
 
 def test_times_that_cannot_be_kept_are_counted():
-    """Older than the retention and more than an hour ahead are rejected, each with its reason."""
+    """Older than its own retention and more than an hour ahead are rejected, each with its reason."""
     inside = Event(ts_ns=NOW, event="log")
-    batch = Batch(events=[inside, inside.replace(ts_ns=0), inside.replace(ts_ns=NOW + 2 * 3600 * 10**9)])
-    kept = accept(batch, now_ns=NOW, retention_days=30)
-    assert kept.events == [inside]
+    score = Event(ts_ns=NOW - 100 * 86_400 * 10**9, event="score")
+    batch = Batch(events=[inside, score, inside.replace(ts_ns=0), inside.replace(ts_ns=NOW + 2 * 3600 * 10**9)])
+    kept = accept(batch, now_ns=NOW, settings=Settings(server=ServerSettings(retention_days=30)))
+    assert kept.events == [inside, score]
     assert kept.reasons == [
         "an event of 1970-01-01T00:00:00.000Z is older than the 30 days that are kept",
         "an event of 2026-01-05T10:00:00.000Z is more than an hour in the future: check clock and unit",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -22,13 +23,25 @@ class Server:
         self.config.write_text(f"[server]\nevaluate_seconds = {evaluate_seconds}\n")
         self.environ = {**os.environ, **(environ or {})}
         self.process = None
+        self.port = 0
         self.url = ""
+
+    def keep_port(self):
+        """Choose a free port for good, so that senders find it again after a restart."""
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def spawn(self, *options):
+        """Start and wait for nothing."""
+        command = [sys.executable, "-m", "opsloop.cli", "up", "--port", str(self.port), "--store", str(self.folder)]
+        command += ["--config", str(self.config), *options]
+        self.process = subprocess.Popen(command, env=self.environ, stderr=subprocess.PIPE, text=True)
 
     def start(self, *options, port=0):
         """Start and wait until it says that it is up."""
-        command = [sys.executable, "-m", "opsloop.cli", "up", "--port", str(port), "--store", str(self.folder)]
-        command += ["--config", str(self.config), *options]
-        self.process = subprocess.Popen(command, env=self.environ, stderr=subprocess.PIPE, text=True)
+        self.port = port or self.port
+        self.spawn(*options)
         for said in self.process.stderr:
             if said.startswith("opsloop is up at "):
                 self.url = said.split()[4]

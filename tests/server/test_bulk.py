@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.json import encode
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
 
@@ -14,6 +15,7 @@ from opsloop.ingest import accept, columnar, content, mapping, read_traces
 from opsloop.ingest.attributes import Attributes
 from opsloop.ingest.content import content_of
 from opsloop.server.bulk import read_many_traces, rows_in_time
+from opsloop.settings import ServerSettings, Settings
 from opsloop.store.columns import events_of
 
 START = 1_767_600_000_000_000_000
@@ -148,7 +150,7 @@ def bulk(clickhouse, monkeypatch):
 
 def by_id(events):
     """Return events by their identity and time; an id can come twice in what Hypothesis makes."""
-    return sorted(events, key=lambda event: (event.event_id, event.ts_ns, repr(event)))
+    return sorted(events, key=lambda event: (event.event_id, event.ts_ns, encode(event, order="sorted")))
 
 
 def assert_same(body, batch):
@@ -202,7 +204,7 @@ def test_rows_out_of_time_are_rejected_by_the_same_rule(bulk):
     """Whichever way a body goes, the same spans are kept, and the others counted with the same reason."""
     old = {"start_time_unix_nano": 5}
     body = request([([], [({}, []), (old, []), ({}, [])])]).SerializeToString()
-    when = {"now_ns": START + 10**9, "retention_days": 30}
+    when = {"now_ns": START + 10**9, "settings": Settings(server=ServerSettings(retention_days=30))}
     kept = accept(rows_in_time(bulk(body), **when), **when)
     wanted = accept(read_traces(body, json=False), **when)
     assert by_id([*kept.events, *events_of(kept.rows)]) == by_id(wanted.events)

@@ -21,6 +21,7 @@ from opsloop.errors import StoreError
 from opsloop.event import Event
 from opsloop.filter import Statement, equals
 from opsloop.store import ClickHouseStream
+from opsloop.store.ddl import migrations
 
 pytest.importorskip("lz4")
 
@@ -33,6 +34,7 @@ class Gateway(BaseHTTPRequestHandler):
     def do_POST(self):
         """Run a statement: in the body, or in the URL with the rows to insert in the body."""
         asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+        self.server.asked.update(asked)
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))) if "Content-Length" in self.headers else b""
         if self.headers.get("Transfer-Encoding") == "chunked":
             while size := int(self.rfile.readline(), 16):
@@ -43,8 +45,10 @@ class Gateway(BaseHTTPRequestHandler):
         body = {"lz4": lz4.frame.decompress, "gzip": gzip.decompress}.get(packed, bytes)(body)
         parameters = {name.removeprefix("param_"): value for name, value in asked.items() if name.startswith("param_")}
         try:
-            answer = self.server.run(asked.get("query", ""), body, asked.get("database", ""), parameters)
+            answer = self.server.run(asked.get("query", ""), body, asked.get("database", ""), parameters, asked)
             self._send(200, answer)
+        except ConnectionError:
+            self.close_connection = True
         except RuntimeError as error:
             self._send(500, str(error).encode())
 
@@ -68,13 +72,16 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self):
+    def __init__(self, engine=":memory:"):
         super().__init__(("127.0.0.1", 0), Gateway)
-        self.connection = chdb.connect(":memory:")
+        self.connection = chdb.connect(engine)
         self.lock = threading.Lock()
         self.statements = []
+        self.asked = {}
+        self.lost_answers = []
+        """Inserts are carried out, and their senders told these errors, one after the other."""
 
-    def run(self, query, body, database, parameters):
+    def run(self, query, body, database, parameters, asked):
         """Return the answer in the format that the statement asks for."""
         with self.lock, tempfile.NamedTemporaryFile(suffix=".native") as rows:
             if database:
@@ -84,11 +91,16 @@ class Server(ThreadingHTTPServer):
             if insert:
                 rows.write(statement[insert.end() :])
                 rows.flush()
-                sql = f"{insert[1].decode()} SELECT * FROM file('{rows.name}', {insert[2].decode()})"
+                token = asked.get("insert_deduplication_token", "")
+                sql = f"{insert[1].decode()} FROM INFILE '{rows.name}'"
+                sql += f" SETTINGS insert_deduplication_token = '{token}' FORMAT {insert[2].decode()}"
             else:
                 sql = query or body.decode()
             self.statements.append(sql)
-            return bytes(self.connection.query(sql, "TabSeparated", params=parameters or None).bytes() or b"")
+            answer = bytes(self.connection.query(sql, "TabSeparated", params=parameters or None).bytes() or b"")
+            if self.lost_answers and sql.startswith("INSERT INTO"):
+                raise self.lost_answers.pop()
+            return answer
 
 
 @pytest.fixture
@@ -111,7 +123,7 @@ def test_the_same_code_takes_a_server(served):
         ts_ns=10**18, event="tool", tool="retrieve", error=True, event_id="a", attributes={"gen_ai.x": [1, None]}
     )
     with ClickHouseStream(f"clickhouse://127.0.0.1:{port}/over_http") as stream:
-        assert stream.schema_version == 1
+        assert stream.schema_version == migrations()[-1].version
         assert stream.append([event, event, event.replace(event_id="", error=False)]) == 2
         assert stream.query(equals(tool="retrieve", error=True)) == [event]
         with pytest.raises(StoreError, match="did not answer"):
@@ -119,3 +131,43 @@ def test_the_same_code_takes_a_server(served):
     with ClickHouseStream(f"clickhouse://127.0.0.1:{port}/over_http") as stream:
         assert stream.append([event]) == 0
     assert any(sql.startswith("INSERT INTO") for sql in served.statements)
+
+
+def test_what_was_stored_without_an_answer_is_not_stored_again(served):
+    """An insert that failed may have been carried out: what is sent again is looked up, however new it is."""
+    port = served.server_address[1]
+    events = [Event(ts_ns=10**18 + number, event="log", event_id=f"e{number}") for number in range(5)]
+    with ClickHouseStream(f"clickhouse://127.0.0.1:{port}/lost_answers") as stream:
+        served.lost_answers = [RuntimeError("a timeout")]
+        with pytest.raises(StoreError, match="cannot write 3 events to"):
+            stream.append(events[:3])
+        assert stream.append(events) == 2
+        assert stream.query() == events
+        assert stream.rows(Statement("SELECT uniqExact(sequence) FROM events")) == [(5,)]
+
+
+def test_an_insert_that_is_tried_again_by_itself_is_stored_once(served):
+    """The connection ends after the insert and before its answer: the second try is known by its token."""
+    port = served.server_address[1]
+    event = Event(ts_ns=10**18, event="log")
+    with ClickHouseStream(f"clickhouse://127.0.0.1:{port}/sent_again") as stream:
+        served.lost_answers = [ConnectionError()]
+        assert stream.append([event, event]) == 2
+        assert len([sql for sql in served.statements if sql.startswith("INSERT INTO `events`")]) == 2
+        assert stream.query() == [event, event]
+        assert stream.append([event]) == 1
+        assert len(stream.query()) == 3
+
+
+def test_ids_that_are_no_longer_remembered_are_looked_up(clickhouse, monkeypatch):
+    """Memory is bounded; an event from before what it holds is still stored once, in whatever order it comes."""
+    monkeypatch.setattr("opsloop.store.clickhouse.REMEMBERED_IDS", 10)
+    events = [Event(ts_ns=10**18 + number, event="log", event_id=f"e{number}") for number in range(50)]
+    for first in range(0, 50, 7):
+        clickhouse.append(events[first : first + 7])
+    assert len(clickhouse._recent) + len(clickhouse._older) < 40
+    assert clickhouse.append(events[::-1]) == 0
+    with ClickHouseStream(":memory:", database=clickhouse.database) as again:
+        assert len(again._older) == 10
+        assert again.append([*events, events[0].replace(event_id="new")]) == 1
+    assert clickhouse.query(limit=2)[0] == events[0]

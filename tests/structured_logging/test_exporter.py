@@ -15,8 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from opsloop.errors import ConfigError
-from opsloop.event import Event, decode_event
-from opsloop.ingest import read_logs
+from opsloop.event import Event, decode_event, encode_event
+from opsloop.ingest import read_json_lines, read_logs
 from opsloop.structured_logging import BufferedSink, Exporter, Logger, Spool
 from opsloop.structured_logging.otlp import encode_otlp_logs
 
@@ -31,6 +31,7 @@ class Server(ThreadingHTTPServer):
         self.script = []
         self.deliveries = Counter()
         self.seen = []
+        self.bodies = []
         self.awake = threading.Event()
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
         self.thread.start()
@@ -74,7 +75,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         if behaviour == "small":
             self.server.script.insert(0, "small")
-        for line in body.splitlines():
+        self.server.bodies.append(body)
+        for line in body.splitlines() if self.path == "/api/events" else ():
             self.server.deliveries[json.loads(line)["event_id"]] += 1
         if behaviour == "die":
             self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{")
@@ -275,14 +277,28 @@ def test_a_wrong_address_is_said_at_once():
         Exporter("localhost:4318")
 
 
-def test_an_exporter_speaks_to_the_real_lines_reader(server):
-    """The native body is lines that the ingest room reads as the same events."""
-    lines = []
-    with Exporter(server.url) as exporter:
-        exporter._encode = lambda payloads: lines.extend(payloads) or b"\n".join((*payloads, b""))
-        exporter.append(events(2))
+def test_one_payload_that_cannot_be_read_holds_nothing_up(server, tmp_path):
+    """What a newer version has left in the spool is given up alone and counted; everything around it is sent."""
+    spool = Spool(tmp_path)
+    good = [encode_event(event.replace(event_id=f"e{event.ts_ns}")) for event in events(6, 1)]
+    spool.put([*good[:4], b'{"ts_ns":1,"event":"log","severity":"NOTICE"}', *good[4:]])
+    with Exporter(server.url, protocol="otlp", spool=spool) as exporter:
         assert exporter.flush(20)
-    assert [decode_event(line).message for line in lines] == ["0", "1"]
+    assert (exporter.sent, exporter.rejected) == (6, 1)
+    sent = [event.event_id for body in server.bodies for event in read_logs(body, json=True).events]
+    assert sent == [f"e{number}" for number in range(1, 7)]
+
+
+def test_the_native_body_is_lines_that_intake_reads_back(server):
+    """What is sent are JSON lines, and the reader behind /api/events makes the same events of them.
+
+    The exporter against the real server, killed again and again, is in tests/server/test_kills.py.
+    """
+    sent = [event.replace(event_id=f"e{number}", attributes={"a": [1]}) for number, event in enumerate(events(3))]
+    with Exporter(server.url) as exporter:
+        exporter.append(sent)
+        assert exporter.flush(20)
+    assert read_json_lines(b"".join(server.bodies)).events == sent
 
 
 def test_the_ready_logger_exports_when_the_settings_say_so(server, tmp_path):

@@ -129,3 +129,31 @@ def test_a_killed_writer_loses_nothing_that_it_had_put(tmp_path):
     found = drained(Spool(tmp_path / "spool"), most=100)
     assert len(found) >= acknowledged
     assert found == numbered(0, len(found))
+
+
+def test_a_full_disk_is_raised_and_got_over(tmp_path):
+    """A put that the disk refuses half-way is taken back whole; what was put before and after it is read."""
+    code = (
+        "import resource, sys\nfrom opsloop.structured_logging import Spool\n"
+        f"spool = Spool({str(tmp_path / 'spool')!r})\n"
+        "hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))\n"
+        "number, refused = 0, 0\n"
+        "while refused < 2:\n"
+        "    try:\n"
+        "        spool.put([b'%06d' % number] * 7)\n"
+        "        number += 1\n"
+        "    except OSError:\n"
+        "        refused += 1\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))\n"
+        "spool.put([b'%06d' % number] * 7)\n"
+        "print(number)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    whole = int(done.stdout)
+    assert whole == 1000 // (7 * 14)
+    spool = Spool(tmp_path / "spool")
+    assert (drained(spool, most=100), spool.torn) == (
+        [b"%06d" % number for number in range(whole + 1) for _ in range(7)],
+        0,
+    )

@@ -176,9 +176,8 @@ class LocalApi:
         """Store JSON lines directly."""
         from opsloop.ingest import accept, read_json_lines  # noqa: PLC0415 - the decoders load when something comes in
 
-        days = self._settings.server.retention_days
         batch = read_json_lines(lines, first_line=first_line, gauges=self._settings.gauge)
-        batch = accept(batch, now_ns=SystemClock().now_ns(), retention_days=days)
+        batch = accept(batch, now_ns=SystemClock().now_ns(), settings=self._settings)
         self._database.append(batch.events)
         return {"accepted": len(batch.events), "rejected": batch.rejected, "reasons": batch.reasons}
 
@@ -214,8 +213,10 @@ def _on_disk(store: str) -> bool:
 def _local(settings: Settings) -> Iterator[Api]:
     from opsloop.server.catalogue import all_endpoints  # noqa: PLC0415 - the engine loads only when no server runs
     from opsloop.store import ClickHouseStream  # noqa: PLC0415 - as above
+    from opsloop.store.damage import warn_of_damage  # noqa: PLC0415 - as above
 
     with ClickHouseStream(settings.server.store) as database:
+        warn_of_damage(database)
         yield LocalApi(database, all_endpoints(database, settings, SystemClock()), settings)
 
 

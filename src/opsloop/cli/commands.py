@@ -10,7 +10,7 @@ from importlib.metadata import version
 from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
-from opsloop.cli import alert, guard, incident, limit
+from opsloop.cli import alert, guard, incident, limit, store
 from opsloop.cli.demo import demo
 from opsloop.cli.evaluate import evaluate
 from opsloop.cli.exports import exports, imports
@@ -43,6 +43,7 @@ app.command(limit.app)
 app.command(alert.app)
 app.command(incident.app)
 app.command(guard.app)
+app.command(store.app)
 app.command(exports)
 app.command(imports)
 

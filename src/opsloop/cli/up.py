@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from opsloop.cli.options import Place
 from opsloop.server import Runtime, instants, rehearse, serve
-from opsloop.settings import Settings
+from opsloop.settings import Settings, without_password
 from opsloop.sim import Scenario, SupportBot, history
 
 __all__ = ["up"]
@@ -57,7 +57,7 @@ def up(
     screen = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def ready(url: str) -> None:
-        screen.print(f"opsloop is up at {url} and keeps its events in {settings.server.store}")
+        screen.print(f"opsloop is up at {url} and keeps its events in {without_password(settings.server.store)}")
         screen.print(f"  send   OTEL_EXPORTER_OTLP_ENDPOINT={url}   (traces, logs and metrics)")
         if settings.server.grpc_port is not None:
             screen.print(f"  grpc   OTLP over gRPC at {settings.server.host}:{settings.server.grpc_port}")

@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from opsloop.endpoint import Download, Endpoint
-from opsloop.errors import InputError, OpsloopError
+from opsloop.errors import InputError, OpsloopError, StoreError
 from opsloop.integrations.exposition import OPEN_METRICS, TEXT
 from opsloop.server.auth import Gatekeeper
 from opsloop.server.catalogue import all_endpoints
@@ -25,6 +25,7 @@ from opsloop.server.pages import Pages
 from opsloop.server.problem import json_response, problem, problem_of
 from opsloop.server.runtime import Runtime
 from opsloop.settings import environment
+from opsloop.store.damage import DamagedPart, parts_set_aside
 
 __all__ = ["build_app"]
 
@@ -113,7 +114,7 @@ def _operation_routes(runtime: Runtime, gate: Gatekeeper, endpoints: Sequence[En
             return problem_of(error)
 
     async def health(_: Request) -> Response:
-        return json_response(_health(runtime))
+        return json_response(await run_in_threadpool(_health, runtime))
 
     async def metrics(request: Request) -> Response:
         modern = "application/openmetrics-text" in request.headers.get("accept", "")
@@ -133,16 +134,25 @@ def _operation_routes(runtime: Runtime, gate: Gatekeeper, endpoints: Sequence[En
 
 
 def _health(runtime: Runtime) -> dict[str, Any]:
-    """Return how the server is: degraded once a worker has failed, with what the last failure was."""
-    workers = runtime.workers
+    """Return how the server is: degraded after a worker failed, while nothing can be stored, and with rows missing."""
+    workers, commits = runtime.workers, runtime.commits
     failures = dict(workers.failures) if workers else {}
-    state = {
-        "status": "degraded" if failures else "ok",
+    said = {"last_commit_failure": commits.last_failure, "store_failure": ""}
+    said["last_failure"] = workers.last_failure if workers and failures else ""
+    damage: list[DamagedPart] = []
+    try:
+        damage = parts_set_aside(runtime.database)
+    except StoreError as error:
+        said["store_failure"] = str(error)
+    said = {name: text for name, text in said.items() if text}
+    return {
+        "status": "degraded" if said or damage else "ok",
         "turns": workers.turns if workers else 0,
-        "waiting_rows": runtime.commits.waiting_rows,
+        "waiting_rows": commits.waiting_rows,
         "worker_failures": failures,
+        "damaged_parts": [{"part": part.part, "rows": part.rows, "message": part.sentence()} for part in damage],
+        **said,
     }
-    return {**state, "last_failure": workers.last_failure} if workers and failures else state
 
 
 async def _unknown_path(request: Request) -> Response:

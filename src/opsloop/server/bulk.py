@@ -21,6 +21,7 @@ from opsloop.ingest.acceptance import accepted_range
 from opsloop.ingest.attributes import Attributes
 from opsloop.ingest.content import content_of
 from opsloop.ingest.otlp import parse_traces, read_spans
+from opsloop.settings import Settings
 from opsloop.store.columns import add_attributes, events_of
 
 __all__ = ["read_many_traces", "rows_in_time"]
@@ -52,11 +53,11 @@ def read_many_traces(body: bytes, select: Callable[[str], pa.Table]) -> Batch:
     return batch
 
 
-def rows_in_time(batch: Batch, *, now_ns: int, retention_days: int) -> Batch:
+def rows_in_time(batch: Batch, *, now_ns: int, settings: Settings) -> Batch:
     """Return the batch with such rows as have an acceptable time; others become events, for ``accept`` to judge."""
     if batch.rows is None:
         return batch
-    oldest_ns, newest_ns = accepted_range(now_ns=now_ns, retention_days=retention_days)
+    oldest_ns, newest_ns = accepted_range(now_ns=now_ns, settings=settings)
     good = pc.and_(pc.greater_equal(batch.rows["ts_ns"], oldest_ns), pc.less_equal(batch.rows["ts_ns"], newest_ns))
     if pc.all(good, min_count=0).as_py():
         return batch

@@ -123,9 +123,8 @@ class Intake:
         runtime = self._runtime
 
         def work() -> Batch:
-            days, now_ns = runtime.settings.server.retention_days, runtime.clock.now_ns()
-            in_time = rows_in_time(read(), now_ns=now_ns, retention_days=days)
-            return accept(in_time, now_ns=now_ns, retention_days=days)
+            now_ns, settings = runtime.clock.now_ns(), runtime.settings
+            return accept(rows_in_time(read(), now_ns=now_ns, settings=settings), now_ns=now_ns, settings=settings)
 
         try:
             batch = await run_in_threadpool(work)

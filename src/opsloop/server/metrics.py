@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from opsloop.errors import StoreError
 from opsloop.integrations.exposition import Family, Sample, render
+from opsloop.store.damage import parts_set_aside
 
 if TYPE_CHECKING:
     from opsloop.server.runtime import Runtime
@@ -17,6 +18,8 @@ def exposition(runtime: Runtime, *, openmetrics: bool = False) -> str:
     """Return everything that a scrape shows; when the store does not answer, the gauges read from it are left out."""
     try:
         gauges = runtime.signal_gauges.families()
+        damaged = len(parts_set_aside(runtime.database))
+        gauges = [*gauges, _family("opsloop_store_damaged_parts", "gauge", "Parts that cannot be read.", damaged)]
     except StoreError:
         gauges = []
     up = _family("opsloop_store_up", "gauge", "Whether the store answered.", int(bool(gauges)))

@@ -15,6 +15,7 @@ from opsloop.server.tail import TailStreams
 from opsloop.server.workers import Workers
 from opsloop.settings import Settings
 from opsloop.store import ClickHouseStream, GroupCommit
+from opsloop.store.damage import warn_of_damage
 
 __all__ = ["Runtime"]
 
@@ -32,6 +33,7 @@ class Runtime:
         self.settings = settings
         self.clock = clock or SystemClock()
         self.database = database or ClickHouseStream(settings.server.store)
+        warn_of_damage(self.database)
         self.commits = GroupCommit(
             self.database,
             batch_rows=settings.server.batch_rows,
@@ -63,6 +65,7 @@ class Runtime:
 
     def _evaluate(self, workers: Workers, stop: threading.Event) -> None:
         while not stop.wait(self.settings.server.evaluate_seconds):
+            workers.enforce_retention()
             workers.tick()
             self.live.tick(self.clock.now_ns())
 

@@ -19,7 +19,7 @@ from opsloop.improvement.worker import IncidentWorker
 from opsloop.online_eval.worker import EvalWorker
 from opsloop.settings import Settings
 from opsloop.store import ClickHouseStream
-from opsloop.store.retention import drop_old_days
+from opsloop.store.retention import apply_retention, drop_old_days
 from opsloop.verdict import Reading
 
 __all__ = ["Workers"]
@@ -40,6 +40,7 @@ class Workers:
         self.failures: Counter[str] = Counter()
         self.last_failure = ""
         self.turns = 0
+        self._retention_enforced = False
 
     def tick(self) -> list[Reading]:
         """Take one turn of the loop; return the readings it was based on."""
@@ -53,7 +54,19 @@ class Workers:
         return readings
 
     def _retain(self) -> None:
-        drop_old_days(self._database, retention_days=self._settings.server.retention_days, now_ns=self._clock.now_ns())
+        drop_old_days(self._database, retention_days=self._settings.longest_days, now_ns=self._clock.now_ns())
+
+    def enforce_retention(self) -> None:
+        """Let the engine drop each row in its time; once a process, so that servers with other rules do not quarrel.
+
+        The engine goes by its own clock, whatever clock these workers were handed: a rehearsal never calls this.
+        """
+        if not self._retention_enforced:
+            self._guarded("retention", self._enforce)
+
+    def _enforce(self) -> None:
+        apply_retention(self._database, self._settings, now_ns=self._clock.now_ns())
+        self._retention_enforced = True
 
     def _guarded(self, room: str, work: Callable[[], object]) -> None:
         try:

@@ -5,29 +5,33 @@ Objects
     chDB runs one engine per process and one process per path; a second owner is refused with a sentence that says so.
 Rule
     ``append`` returns after the rows are committed. An ``event_id`` that was seen before is not stored again: ids of
-    the last quarter to half a million identified events are remembered (and loaded at start), ids of decisions
-    (alerts, incidents, guards, …) are looked up in the table, however old they are.
+    the last quarter to half a million identified events are remembered (and loaded at start); an event from before
+    what is remembered, or from an insert that failed and may have stored some days of it, is looked up in the table,
+    and so are decisions (alerts, incidents, guards, …), however old they are.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from importlib import resources
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import parse_qsl
 
 import clickhouse_connect
 import msgspec
 import pyarrow as pa
-from clickhouse_connect.driver.exceptions import ClickHouseError
+import pyarrow.compute as pc
 
+from opsloop.clock import SystemIds
 from opsloop.errors import ConfigError, StoreError
 from opsloop.event import FIELDS, Event
 from opsloop.filter import ALL, Filter, Statement, compile_filter
+from opsloop.settings import without_password
 from opsloop.store.columns import events_of, numbered, record_batch
+from opsloop.store.ddl import VERSIONS_TABLE, clustered, database_sql, migrations, quoted
+from opsloop.store.faults import check_folder, check_space, named_errors
 from opsloop.store.owner import FolderLock
 
 if TYPE_CHECKING:
@@ -37,6 +41,8 @@ __all__ = ["ClickHouseStream"]
 
 DECISIONS: Final = frozenset({"alert", "incident", "problem", "guard", "gate", "deploy", "breach"})
 REMEMBERED_IDS: Final = 250_000
+ASKED_IDS: Final = {"embedded": 10_000, "remote": 1_000}
+"""At most this many ids in one look-up: each scans the time in question, and a server has a bound on its URL."""
 READERS: Final = 2
 CHUNK_BYTES: Final = 65_536
 ENGINE_OPTIONS: Final = {
@@ -45,19 +51,24 @@ ENGINE_OPTIONS: Final = {
     "uncompressed_cache_size": str(16 * 1024 * 1024),
     "index_mark_cache_size": str(16 * 1024 * 1024),
 }
+CLUSTER_OPTIONS: Final = {
+    # An answer means stored: on every shard that is concerned, and on most of its replicas.
+    "distributed_foreground_insert": 1,
+    "insert_quorum": "auto",
+}
 
 
 class ClickHouseStream:
     """A :class:`opsloop.stream.Database` on ClickHouse. Safe between threads; close it, or use it in ``with``.
 
-    ``location`` is a folder, ``:memory:``, or ``clickhouse://user:password@host:8123/database``. The table is created
-    and migrated on opening. Raises :class:`StoreError` when that cannot be done, :class:`StoreBusyError` when another
-    process owns the folder.
+    ``location`` is a folder, ``:memory:``, or ``clickhouse://user:password@host:8123/database``, with ``?cluster=NAME``
+    for a cluster of that name. The table is created and migrated on opening. Raises :class:`StoreError` when that
+    cannot be done, :class:`StoreBusyError` when another process owns the folder.
     """
 
     def __init__(self, location: str, *, database: str = "") -> None:
         """Open the store at ``location`` and bring its schema up to date."""
-        self.location = location
+        self.location = without_password(location)
         self.listeners: list[Callable[[Sequence[Event]], None]] = []
         """Each is told of the events that an append stored anew, in the order of their sequence numbers, before another
         append begins; it must be quick, must not raise and must not append."""
@@ -67,10 +78,13 @@ class ClickHouseStream:
         self._select_lock = threading.Lock()
         self._selecting: Client | None = None
         self._readers: queue.LifoQueue[Client] = queue.LifoQueue()
-        self._dsn, self.database, self._options, folder = _place(location, database)
+        self._dsn, self.database, self.cluster, self._options, self._folder = _place(location, database)
         self.embedded = self._dsn.startswith("chdb://")
-        self.lock = FolderLock(folder) if folder else None
+        self._ids = SystemIds()
+        self.lock = FolderLock(self._folder) if self._folder else None
         try:
+            if self._folder:
+                check_folder(self._folder)
             self._open()
         except BaseException:
             self.close()
@@ -78,18 +92,24 @@ class ClickHouseStream:
 
     def _open(self) -> None:
         """Connect, make the database and its schema, and load what deduplication needs."""
-        with _named_errors(f"cannot open the store at {self.location}"):
+        with named_errors(f"cannot open the store at {self.location}"):
             first = self._connect("default")
             try:
-                first.command(f"CREATE DATABASE IF NOT EXISTS {_quoted(self.database)}")
+                if self.database not in {row[0] for row in first.query("SHOW DATABASES").result_rows}:
+                    self._check_space()
+                    first.command(database_sql(self.database, self.cluster))
                 self._writer = self._connect(self.database)
             finally:
                 first.close()  # last, since an engine in memory ends with its last client
             for _ in range(READERS):
                 self._readers.put(self._connect(self.database))
         self.schema_version = self._migrate()
+        if not self.embedded and not self.cluster:
+            self.define("ALTER TABLE events MODIFY SETTING non_replicated_deduplication_window = 100")
         self._recent: set[str] = set()
         self._older: set[str] = set()
+        self._forgotten_ns = self._older_ns = self._recent_ns = -1
+        """Until when there are events whose ids are not remembered, are the older ones, are the recent ones."""
         self._sequence = self._load()
 
     def append(self, events: Iterable[Event], *, rows: Sequence[pa.Table] = ()) -> int:
@@ -105,10 +125,17 @@ class ClickHouseStream:
                 tables.append(numbered(new, self._sequence + sum(table.num_rows for table in tables)))
             added: int = sum(table.num_rows for table in tables)
             if added:
-                with _named_errors(f"cannot write {added} events to {self.location}"):
-                    self._client().insert_arrow("events", pa.concat_tables(tables, promote_options="permissive"))
-                self._sequence += added
-                self._remember(new_ids)
+                latest_ns = max(pc.max(table["ts_ns"]).as_py() for table in tables if table.num_rows)
+                data = pa.concat_tables(tables, promote_options="permissive")
+                try:
+                    self._insert(data)
+                except StoreError:
+                    # Some of the rows, or all of them, may be stored: neither ids nor numbers are free.
+                    self._forgotten_ns = max(self._forgotten_ns, latest_ns)
+                    raise
+                finally:
+                    self._sequence += added
+                self._remember(new_ids, latest_ns)
                 for told in self.listeners:
                     told(fresh)
         return added
@@ -118,14 +145,14 @@ class ClickHouseStream:
 
         Only the embedded engine reads files of this machine: :attr:`embedded` says whether this one is.
         """
-        with self._select_lock, _named_errors(f"the store at {self.location} did not answer"):
+        with self._select_lock, named_errors(f"the store at {self.location} did not answer"):
             if self._selecting is None:
                 self._selecting = self._connect(self.database)
             return pa.ipc.open_stream(self._selecting.raw_query(sql, fmt="ArrowStream")).read_all()
 
     @property
     def last_sequence(self) -> int:
-        """The sequence number of the event that was stored last, 0 before the first."""
+        """The last sequence number in use, 0 before the first: no event that is stored has a higher one."""
         return self._sequence - 1
 
     def query(
@@ -156,7 +183,7 @@ class ClickHouseStream:
         """Run one statement on a reader and return its rows."""
         client = self._readers.get()
         try:
-            with _named_errors(f"the store at {self.location} did not answer"):
+            with named_errors(f"the store at {self.location} did not answer"):
                 result = client.query(statement.sql, parameters=statement.parameters or None)
                 return [tuple(row) for row in result.result_rows]
         finally:
@@ -168,10 +195,10 @@ class ClickHouseStream:
         ``CSV`` and ``JSONEachRow`` are never held as a whole, so the answer may be as large as it likes.
         """
         doing = f"the store at {self.location} did not answer"
-        with _named_errors(doing):
+        with named_errors(doing):
             client = self._connect(self.database)
         try:
-            with _named_errors(doing):
+            with named_errors(doing):
                 answer: Any = client.raw_stream(statement.sql, parameters=statement.parameters or None, fmt=form)
                 try:
                     while chunk := answer.read(CHUNK_BYTES):
@@ -183,8 +210,21 @@ class ClickHouseStream:
 
     def command(self, statement: Statement) -> None:
         """Run one statement that changes the table, such as dropping a day, after all waiting inserts."""
-        with self._write_lock, _named_errors(f"the store at {self.location} refused a change"):
+        with self._write_lock, named_errors(f"the store at {self.location} refused a change"):
             self._client().command(statement.sql, parameters=statement.parameters or None)
+
+    def define(self, sql: str) -> None:
+        """Run one statement of the schema, on every node of the cluster if there is one, after all waiting inserts."""
+        for each in clustered(sql, self.cluster, self.database):
+            self.command(Statement(each))
+
+    def system(self, table: str) -> str:
+        """Return what to select from to read a table of the engine's own records about all nodes."""
+        return f"clusterAllReplicas({quoted(self.cluster)}, system.{table})" if self.cluster else f"system.{table}"
+
+    def local(self, table: str) -> str:
+        """Return the name of the table that holds the rows of this node."""
+        return f"{table}_local" if self.cluster else table
 
     def close(self) -> None:
         """Close all clients; everything acknowledged is on disk already."""
@@ -208,6 +248,23 @@ class ClickHouseStream:
         """Close the stream."""
         self.close()
 
+    def _insert(self, data: pa.Table) -> None:
+        """Insert rows; once more where no answer came, since a server knows an insert with the same token again.
+
+        No two appends have the same token, those of different processes neither: what a sender sends again is ours to
+        know, by its ids.
+        """
+        what = f"cannot write {data.num_rows} events to {self.location}"
+        settings = None if self.embedded else {"insert_deduplication_token": self._ids.trace_id()}
+        try:
+            with named_errors(what):
+                self._client().insert_arrow("events", data, settings=settings)
+        except StoreError:
+            if self.embedded or self._closed:
+                raise
+            with named_errors(what):
+                self._client().insert_arrow("events", data, settings=settings)
+
     def _client(self) -> Client:
         if self._writer is None or self._closed:
             raise StoreError(f"the store at {self.location} is closed", fix="open it again")
@@ -217,32 +274,44 @@ class ClickHouseStream:
         return clickhouse_connect.get_client(dsn=self._dsn, database=database, **self._options)
 
     def _migrate(self) -> int:
-        """Apply every schema file that this database has not seen, in order; return the version reached."""
-        with _named_errors(f"cannot bring the schema of {self.location} up to date"):
+        """Apply every schema file that this database has not seen, in order; return the version reached.
+
+        A file counts once its last statement has run. All statements can run twice, so one that was interrupted is
+        simply run again.
+        """
+        with named_errors(f"cannot bring the schema of {self.location} up to date"):
             client = self._client()
-            client.command(
-                "CREATE TABLE IF NOT EXISTS schema_versions"
-                " (version UInt32, file String, applied DateTime DEFAULT now()) ENGINE = MergeTree ORDER BY version"
-            )
-            applied = {row[0] for row in client.query("SELECT version FROM schema_versions").result_rows}
-            files = _schema_files()
-            newest = max(files)
+            applied = set()
+            if "schema_versions" in {row[0] for row in client.query("SHOW TABLES").result_rows}:
+                applied = {row[0] for row in client.query("SELECT version FROM schema_versions").result_rows}
+            known = migrations()
+            newest = known[-1].version
             if applied and max(applied) > newest:
                 message = f"{self.location} has schema version {max(applied)}, this opsloop knows {newest}"
                 raise StoreError(message, fix="upgrade opsloop; a store never migrates backward")
-            for version in sorted(set(files) - applied):
-                name, text = files[version]
-                for sql in filter(None, (part.strip() for part in text.split(";\n"))):
-                    client.command(sql.rstrip(";"))
+            waiting = [migration for migration in known if migration.version not in applied]
+            if waiting:
+                self._check_space()
+                self.define(VERSIONS_TABLE)
+            for version, name, statements in waiting:
+                for sql in statements:
+                    self.define(sql)
                 client.insert("schema_versions", [[version, name]], column_names=["version", "file"])
         return newest
 
+    def _check_space(self) -> None:
+        if self._folder:
+            check_space(self._folder)
+
     def _load(self) -> int:
         """Load the newest ids and return the next sequence number."""
-        rows = self.rows(
-            Statement(f"SELECT event_id FROM events WHERE event_id != '' ORDER BY ts_ns DESC LIMIT {REMEMBERED_IDS}")
-        )
+        sql = f"SELECT event_id, ts_ns FROM events WHERE event_id != '' ORDER BY ts_ns DESC LIMIT {REMEMBERED_IDS}"
+        rows = self.rows(Statement(sql))
         self._older = {row[0] for row in rows}
+        if rows:
+            self._older_ns = rows[0][1]
+        if len(rows) == REMEMBERED_IDS:
+            self._forgotten_ns = rows[-1][1]
         (last,) = self.rows(Statement("SELECT max(sequence) FROM events"))[0]
         return int(last) + 1
 
@@ -256,18 +325,21 @@ class ClickHouseStream:
                     continue
                 batch.add(name)
             fresh.append(event)
-        asked = [event.event_id for event in fresh if event.event_id and event.event in DECISIONS]
-        if asked:
-            sql = "SELECT event_id FROM events WHERE event_id IN {ids:Array(String)}"
-            stored = {row[0] for row in self.rows(Statement(sql, {"ids": asked}))}
-            fresh = [event for event in fresh if event.event_id not in stored]
-        return fresh
+        decisions = [event.event_id for event in fresh if event.event_id and event.event in DECISIONS]
+        doubtful = {
+            event.event_id: event.ts_ns for event in fresh if event.event_id and event.ts_ns <= self._forgotten_ns
+        }
+        stored = self._stored(decisions) | self._stored(list(doubtful), within=_span(doubtful.values()))
+        return [event for event in fresh if event.event_id not in stored] if stored else fresh
 
     def _unseen_rows(self, rows: pa.Table, taken: set[str]) -> tuple[pa.Table, set[str]]:
         """Return the rows whose ids are new, and these ids. A row always has one, and no row is a decision."""
         ids = rows["event_id"].to_pylist()
         distinct = set(ids)
-        known = (taken, self._recent, self._older)
+        times = rows["ts_ns"].to_pylist()
+        doubtful = {name: at for name, at in zip(ids, times, strict=True) if at <= self._forgotten_ns}
+        stored = self._stored(list(doubtful), within=_span(doubtful.values()))
+        known = (taken, self._recent, self._older, stored)
         if len(distinct) == len(ids) and all(distinct.isdisjoint(others) for others in known):
             return rows, distinct
         new: set[str] = set()
@@ -278,14 +350,33 @@ class ClickHouseStream:
         kept = rows.filter(pa.array(mask, pa.bool_()))
         return kept, set(kept["event_id"].to_pylist())
 
-    def _remember(self, ids: Iterable[str]) -> None:
+    def _stored(self, ids: Sequence[str], *, within: tuple[int, int] | None = None) -> set[str]:
+        """Return which ids the table has: anywhere, or from the first to the last of two times."""
+        sql = "SELECT event_id FROM events WHERE event_id IN {ids:Array(String)}"
+        bounds: dict[str, int] = {}
+        if within is not None:
+            sql += " AND ts_ns BETWEEN {first:Int64} AND {last:Int64}"
+            bounds = {"first": within[0], "last": within[1]}
+        most = ASKED_IDS["embedded" if self.embedded else "remote"]
+        asked = (ids[first : first + most] for first in range(0, len(ids), most))
+        return {row[0] for some in asked for row in self.rows(Statement(sql, {"ids": some, **bounds}))}
+
+    def _remember(self, ids: Iterable[str], latest_ns: int) -> None:
         self._recent.update(ids)
+        self._recent_ns = max(self._recent_ns, latest_ns)
         if len(self._recent) >= REMEMBERED_IDS:
-            self._older, self._recent = self._recent, set()
+            self._forgotten_ns = max(self._forgotten_ns, self._older_ns)
+            self._older, self._older_ns = self._recent, self._recent_ns
+            self._recent, self._recent_ns = set(), -1
 
 
-def _place(location: str, database: str) -> tuple[str, str, dict[str, Any], Path | None]:
-    """Return (DSN for the client, database, further client options, the folder to lock)."""
+def _span(times: Collection[int]) -> tuple[int, int] | None:
+    """Return the first and the last of some times."""
+    return (min(times), max(times)) if times else None
+
+
+def _place(location: str, database: str) -> tuple[str, str, str, dict[str, Any], Path | None]:
+    """Return (DSN for the client, database, cluster, further client options, the folder to lock)."""
     if "://" in location and not location.startswith("chdb://"):
         scheme, _, rest = location.partition("://")
         if scheme not in {"clickhouse", "clickhouses", "http", "https"}:
@@ -293,8 +384,13 @@ def _place(location: str, database: str) -> tuple[str, str, dict[str, Any], Path
                 f"unknown store {location!r}", fix="use a folder, :memory: or clickhouse://host:8123/name"
             )
         address, _, path = rest.partition("/")
+        path, _, query = path.partition("?")
+        cluster = dict(parse_qsl(query)).get("cluster", "")
         scheme = {"clickhouse": "http", "clickhouses": "https"}.get(scheme, scheme)
-        return f"{scheme}://{address}", database or path or "opsloop", {"autogenerate_session_id": False}, None
+        options: dict[str, Any] = {"autogenerate_session_id": False}
+        if cluster:
+            options["settings"] = CLUSTER_OPTIONS
+        return f"{scheme}://{address}", database or path or "opsloop", cluster, options, None
     place = location.removeprefix("chdb://") or ":memory:"
     folder = None
     if place != ":memory:":
@@ -305,19 +401,7 @@ def _place(location: str, database: str) -> tuple[str, str, dict[str, Any], Path
             message = f"cannot make the store's folder {folder}: {cause.strerror}"
             raise StoreError(message, fix="choose a folder that can be written with --store") from cause
         place = str(folder / "clickhouse")
-    return f"chdb://{place}", database or "opsloop", {"chdb_options": ENGINE_OPTIONS}, folder
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
-
-
-def _schema_files() -> dict[int, tuple[str, str]]:
-    found = {}
-    for entry in resources.files("opsloop.store").joinpath("schema").iterdir():
-        if entry.name.endswith(".sql"):
-            found[int(entry.name.partition("_")[0])] = (entry.name, entry.read_text(encoding="utf-8"))
-    return found
+    return f"chdb://{place}", database or "opsloop", "", {"chdb_options": ENGINE_OPTIONS}, folder
 
 
 def _event(row: tuple[Any, ...]) -> Event:
@@ -325,15 +409,3 @@ def _event(row: tuple[Any, ...]) -> Event:
     text = values["attributes"]
     values["attributes"] = msgspec.json.decode(text) if text else {}
     return Event(**values)
-
-
-@contextmanager
-def _named_errors(what: str) -> Iterator[None]:
-    """Turn the client's errors into ours, with what was being done and what can be done about it."""
-    try:
-        yield
-    except ClickHouseError as cause:
-        text = " ".join(str(cause).split())
-        raise StoreError(f"{what}: {text[:400]}", fix="check --store and the space and rights there") from cause
-    except OSError as cause:
-        raise StoreError(f"{what}: {cause}", fix="check --store and the space and rights there") from cause

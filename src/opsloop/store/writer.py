@@ -7,6 +7,7 @@ once. More than ``queue_rows`` waiting rows are refused: a full queue is said, n
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["GroupCommit"]
+
+_LOG = logging.getLogger("opsloop.store")
 
 
 class _Handed(NamedTuple):
@@ -58,6 +61,8 @@ class GroupCommit:
         self.committed_events = 0
         self.commits = 0
         self.failed_commits = 0
+        self.last_failure = ""
+        """Why the last commit failed; empty once one has succeeded again."""
         self._waiting: deque[_Handed] = deque()
         self._rows = 0
         self._closing = False
@@ -133,7 +138,7 @@ class GroupCommit:
             failure = StoreError(f"the commit of {size} events failed: {error!r}", fix="send them again")
         with self._changed:
             self._rows -= size
-        self.failed_commits += failure is not None
+        self._report(failure)
         for handed in batch:
             if not handed.future.set_running_or_notify_cancel():
                 continue
@@ -141,3 +146,12 @@ class GroupCommit:
                 handed.future.set_result(handed.size)
             else:
                 handed.future.set_exception(failure)
+
+    def _report(self, failure: OpsloopError | None) -> None:
+        """Count a commit that failed; tell the operator when storing begins to fail and when it goes on."""
+        self.failed_commits += failure is not None
+        was, self.last_failure = self.last_failure, str(failure or "")
+        if failure and not was:
+            _LOG.warning("nothing can be stored, senders are told to come back: %s", failure)
+        if was and not failure:
+            _LOG.warning("storing goes on")

@@ -1,6 +1,6 @@
 -- The one table. Time comes first in the order: "the latest N" and every window read few granules.
 -- attributes is the JSON text as it came; leaves holds the same under dotted paths, as text, for filters.
-CREATE TABLE events (
+CREATE TABLE IF NOT EXISTS events (
     ts_ns                  Int64 CODEC(Delta(8), ZSTD(1)),
     sequence               UInt64 CODEC(Delta(8), ZSTD(1)),
     event                  LowCardinality(String),
