@@ -138,7 +138,7 @@ def test_what_was_stored_without_an_answer_is_not_stored_again(served):
     port = served.server_address[1]
     events = [Event(ts_ns=10**18 + number, event="log", event_id=f"e{number}") for number in range(5)]
     with ClickHouseStream(f"clickhouse://127.0.0.1:{port}/lost_answers") as stream:
-        served.lost_answers = [RuntimeError("a timeout")]
+        served.lost_answers = [RuntimeError("a timeout"), RuntimeError("another one")]
         with pytest.raises(StoreError, match="cannot write 3 events to"):
             stream.append(events[:3])
         assert stream.append(events) == 2
