@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import pytest
 from google.protobuf.json_format import MessageToDict
@@ -267,10 +268,8 @@ def test_no_shape_of_json_raises_anything_else(metrics, points):
     data = {"dataPoints": points, "aggregationTemporality": 1}
     metrics = [*metrics, *({"name": "m", kind: data} for kind in kinds)]
     body = {"resourceMetrics": [{"scopeMetrics": [{"metrics": metrics}]}]}
-    try:
+    with suppress(PayloadError):  # both outcomes are right, and no third one
         read_metrics(json.dumps(body).encode(), json=True)
-    except PayloadError as error:
-        assert "is not a" in str(error)  # noqa: PT017 - both outcomes are right
 
 
 @pytest.mark.parametrize("message", [ExportTraceServiceRequest, ExportLogsServiceRequest])
