@@ -88,12 +88,17 @@ def test_watching_refreshes_one_screen_on_a_terminal(filled, interrupted):
     ) as process:
         os.close(side)
         seen = b""
-        while data := _read(main):
-            seen += data
-            if interrupted and seen.count(b"requests/s") >= 3:
-                process.send_signal(signal.SIGINT)
-                interrupted = False
-        os.close(main)
+        try:
+            while data := _read(main):
+                seen += data
+                if interrupted and seen.count(b"requests/s") >= 3:
+                    process.send_signal(signal.SIGINT)
+                    interrupted = False
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            os.close(main)
     assert process.returncode == 0, seen[-2000:]
     assert b"Traceback" not in seen
     assert seen.count(b"\x1b[?1049h") == seen.count(b"\x1b[?1049l") == 1
