@@ -16,6 +16,7 @@ ROOMS = ("structured_logging", "dashboard", "online_eval", "rate_limit", "alerti
 FLOORS = {
     "errors": 0,
     "clock": 1,
+    "quantile": 1,
     "event": 2,
     "verdict": 3,
     "filter": 3,

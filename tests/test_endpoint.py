@@ -42,6 +42,15 @@ def test_durations(text, seconds):
     assert duration_seconds(text) == seconds
 
 
+@pytest.mark.parametrize("text", ["-15m", "15m ago"])
+def test_a_time_ago_is_no_duration(text, clock):
+    """A window may begin ``-15m`` or ``15m ago``; a length of time is neither."""
+    with pytest.raises(InputError, match="is no duration"):
+        duration_seconds(text)
+    now_ns = clock.now_ns()
+    assert window_of({"from": text}, clock=clock) == (now_ns - 900 * 10**9, now_ns)
+
+
 def test_a_duration_needs_a_unit():
     """A bare number is ninety of what."""
     with pytest.raises(InputError, match="'90' is no duration; write a number with us, ms, s, m, h, d or w"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
 from typing import Any, Final, Literal
 
 import msgspec
@@ -16,7 +17,16 @@ import msgspec
 from opsloop.clock import NANOSECONDS, Clock, parse_time
 from opsloop.errors import InputError
 
-__all__ = ["WINDOW_PARAMETERS", "Arguments", "Download", "Endpoint", "Parameter", "duration_seconds", "window_of"]
+__all__ = [
+    "WINDOW_PARAMETERS",
+    "Arguments",
+    "Download",
+    "Endpoint",
+    "Parameter",
+    "ago_seconds",
+    "duration_seconds",
+    "window_of",
+]
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -60,7 +70,7 @@ WINDOW_PARAMETERS: Final = (
     Parameter("from", "start of the window: ISO 8601, ns since the epoch, or a time ago such as 1h"),
     Parameter("to", "end of the window, in the same forms; now when left out"),
 )
-_DURATION: Final = re.compile(r"-?(?P<amount>[0-9]+(?:\.[0-9]+)?)(?P<unit>ms|us|s|m|h|d|w)(?: ago)?")
+_DURATION: Final = re.compile(r"(?P<amount>[0-9]+(?:\.[0-9]+)?)(?P<unit>ms|us|s|m|h|d|w)")
 _UNITS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 
 
@@ -74,6 +84,15 @@ def duration_seconds(text: str) -> float:
     if match is None:
         raise InputError(f"{text!r} is no duration", fix="write a number with us, ms, s, m, h, d or w, such as 15m")
     return float(match["amount"]) * _UNITS[match["unit"]]
+
+
+def ago_seconds(text: str) -> float:
+    """Return how long ago a text such as ``15m``, ``-15m`` or ``15m ago`` means; raises :class:`InputError`.
+
+    >>> ago_seconds("-1.5h"), ago_seconds("90s ago")
+    (5400.0, 90.0)
+    """
+    return duration_seconds(text.strip().removeprefix("-").removesuffix(" ago"))
 
 
 def window_of(arguments: Arguments, *, clock: Clock, default_seconds: float = 3600.0) -> tuple[int, int]:
@@ -98,8 +117,8 @@ def _moment(text: str, now_ns: int) -> int:
         return now_ns
     if text.isdigit():
         return int(text)
-    if _DURATION.fullmatch(text.strip()):
-        return now_ns - round(duration_seconds(text) * NANOSECONDS)
+    with suppress(InputError):
+        return now_ns - round(ago_seconds(text) * NANOSECONDS)
     try:
         return parse_time(text)
     except ValueError as cause:

@@ -140,6 +140,28 @@ def test_the_heartbeat_beats_by_itself_and_ends_when_there_is_nothing_to_keep():
     assert (renewals, len(heartbeat)) == (["r1"] * 10, 0)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_fault_ends_one_thread_of_the_heartbeat_and_not_the_heartbeat():
+    """What a renewal raises unforeseen is seen; whatever is started next is renewed by a new thread."""
+    before = set(threading.enumerate())
+    ended, beaten = threading.Event(), threading.Event()
+
+    def renew(reservations):
+        if not ended.is_set():
+            ended.set()
+            raise ZeroDivisionError("a fault")
+        beaten.set()
+        return [False] * len(reservations)
+
+    heartbeat = Heartbeat(renew)
+    heartbeat.start("r1", every_seconds=0.002)
+    assert ended.wait(30)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(30)
+    heartbeat.start("r2", every_seconds=0.002)
+    assert beaten.wait(30)
+
+
 def test_sixteen_threads_never_exceed_a_limit():
     """On a clock that stands still, of 1600 racing calls exactly as many are admitted as every limit allows."""
     limits = [

@@ -286,6 +286,18 @@ def test_a_changed_rate_takes_over_what_is_owed(limiter_of):
     assert remaining(gate) == {"tpm": 600}
 
 
+def test_what_began_before_a_changed_rate_is_settled_under_it(limiter_of):
+    """An estimate that was too large is given back where it is owed now, one that was too small is charged there."""
+    gate = limiter_of(rate("tpm", amount=600, unit="tokens"), clock=ManualClock(MORNING))
+    large, small = gate.admit(A, {"tokens": 400}), gate.admit(A, {"tokens": 50})
+    gate.reload(policy_from_settings([rate("tpm", amount=1200, unit="tokens")]))
+    assert gate.admit(A, {"tokens": 10}).limits["tpm"].remaining == 1200 - 460
+    gate.settle(large.reservation, {"tokens": 100})
+    assert remaining(gate) == {"tpm": 1200 - 160}
+    gate.settle(small.reservation, {"tokens": 90})
+    assert remaining(gate) == {"tpm": 1200 - 200}
+
+
 def test_a_changed_amount_keeps_quotas_and_slots(limiter_of):
     """What is used stays used, of a calendar's day and of the last hour; who holds a slot holds it."""
 

@@ -37,6 +37,26 @@ with ClickHouseStream(sys.argv[1]) as stream:
 """
 
 
+class Attempts:
+    """What all senders have tried so far: the time that a kill waits for."""
+
+    def __init__(self):
+        self.count = 0
+        self.changed = threading.Condition()
+
+    def add(self):
+        """Count one."""
+        with self.changed:
+            self.count += 1
+            self.changed.notify_all()
+
+    def wait_for(self, more):
+        """Wait until so many more were made."""
+        with self.changed:
+            until = self.count + more
+            assert self.changed.wait_for(lambda: self.count >= until, 60)
+
+
 class Sender(threading.Thread):
     """Sends OTLP bodies, each until it is acknowledged, and keeps the ids that were. Some answers never reach it."""
 
@@ -44,9 +64,9 @@ class Sender(threading.Thread):
     LATER_SECONDS = 2.5
     """A body whose answer was lost is sent again so much later: to a server that was started anew, as a rule."""
 
-    def __init__(self, port, number, signal):
+    def __init__(self, port, number, signal, attempts):
         super().__init__()
-        self.port, self.number, self.signal = port, number, signal
+        self.port, self.number, self.signal, self.attempts = port, number, signal, attempts
         self.acknowledged = []
         self.retries = 0
         self.refusals = []
@@ -75,11 +95,12 @@ class Sender(threading.Thread):
         """Send one body until it is acknowledged."""
         while not self.post(body):
             self.retries += 1
-            time.sleep(0.02)
+            self.enough.wait(0.02)
         self.acknowledged += ids
 
     def post(self, body):
         """Send one body; return whether it was acknowledged."""
+        self.attempts.add()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         headers = {"Content-Type": "application/x-protobuf", "Content-Encoding": "gzip"}
         response = ExportTraceServiceResponse if self.signal == "traces" else ExportLogsServiceResponse
@@ -157,7 +178,8 @@ def test_nothing_is_lost_or_doubled_however_often_it_is_killed(new_server, tmp_p
     dice = random.Random(7)
     server = new_server()
     server.keep_port()
-    senders = [Sender(server.port, number, ("traces", "logs")[number % 2]) for number in range(1, 5)]
+    attempts = Attempts()
+    senders = [Sender(server.port, number, ("traces", "logs")[number % 2], attempts) for number in range(1, 5)]
     application = Application(server.url, tmp_path / "spool")
     application.start()
     for sender in senders:
@@ -165,16 +187,16 @@ def test_nothing_is_lost_or_doubled_however_often_it_is_killed(new_server, tmp_p
     for kill in range(KILLS):
         if kill % 3 == 0:
             server.spawn()
-            time.sleep(dice.uniform(0.3, 2.0))
+            attempts.wait_for(dice.randrange(30, 300))  # refused at once and tried again, until it listens
         else:
             server.start()
-            time.sleep(dice.uniform(0.2, 1.0))
+            attempts.wait_for(dice.randrange(4, 80))
         server.kill()
         if kill % 3 == 1:
             application.kill()
             application.start()
     server.start()
-    time.sleep(1)
+    attempts.wait_for(40)
     for sender in senders:
         sender.enough.set()
     for sender in senders:

@@ -221,7 +221,7 @@ def _local(settings: Settings) -> Iterator[Api]:
 
 
 def _target(path: str, arguments: Mapping[str, Any]) -> str:
-    """Return a path with its placeholders filled and the other arguments as its query."""
+    """Return a path with the names in it filled and the other arguments as its query."""
     given = {name: str(value) for name, value in arguments.items() if value is not None}
     filled = re.sub(r"{(\w+)}", lambda match: urllib.parse.quote(given.pop(match[1]), safe=""), path)
     return f"{filled}?{urllib.parse.urlencode(given)}" if given else filled

@@ -1,8 +1,7 @@
 """Latency: exact quantiles over the durations of a window, of successes and failures apart.
 
 Quantile
-    The inclusive one (Hyndman & Fan 1996, type 7; ClickHouse ``quantileExactInclusive``): with n sorted values it lies
-    at rank ``q (n - 1)``, linear between its neighbours. It is exact: no bucket, no sketch.
+    The inclusive one of :mod:`opsloop.quantile`, exact: no bucket, no sketch.
 Limits
     A quantile needs values beyond it. Below ``n = 10 / (1 - q)`` (p95: 200, p99: 1000) it is *rough*, and is shown so.
     Rejections of our own limiter are left out: they take no time and would flatter every quantile.
@@ -10,14 +9,15 @@ Limits
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
 from opsloop.dashboard.window import Window
+from opsloop.quantile import quantile
 
-__all__ = ["QUANTILES", "Latencies", "Latency", "latencies", "latency", "quantile", "rough"]
+__all__ = ["QUANTILES", "Latencies", "Latency", "latencies", "latency", "rough"]
 
 QUANTILES: Final = (0.5, 0.9, 0.95, 0.99)
 
@@ -77,20 +77,6 @@ def latency(durations_us: Iterable[int | None]) -> Latency:
         return Latency(skipped=skipped)
     p50, p90, p95, p99 = (quantile(values, q) for q in QUANTILES)
     return Latency(n=len(values), skipped=skipped, p50=p50, p90=p90, p95=p95, p99=p99)
-
-
-def quantile(values: Sequence[float], q: float) -> float:
-    """Return the inclusive quantile of ``values``, which must be sorted and not empty.
-
-    >>> quantile([1, 2], 0.95)
-    1.95
-    """
-    rank = q * (len(values) - 1) + 1
-    low = int(rank)
-    if low >= len(values):
-        return float(values[-1])
-    below, above = float(values[low - 1]), float(values[low])
-    return below + (rank - low) * (above - below)
 
 
 def rough(n: int, q: float) -> bool:

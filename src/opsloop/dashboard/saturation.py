@@ -26,9 +26,9 @@ from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from opsloop.dashboard.latency import quantile
 from opsloop.dashboard.window import Window, number
 from opsloop.event import flatten
+from opsloop.quantile import quantile
 
 __all__ = ["FULL", "LARGEST", "LEVEL", "SLOTS", "Gauge", "Saturation", "Series", "fullest", "saturation", "short"]
 

@@ -112,7 +112,7 @@ def new_mask(name: str, pattern: str) -> Mask:
 
 
 def mask_message(message: str, *, masks: Sequence[Mask] = MASKS) -> str:
-    """Return the message with what varies masked; equal placeholders in a row become one.
+    """Return the message with what varies masked; equal masks in a row become one.
 
     >>> mask_message("ids 1, 2, 3 missing in deadbeefcafe")
     'ids <id> missing in <id>'

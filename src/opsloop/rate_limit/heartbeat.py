@@ -20,7 +20,7 @@ class Heartbeat:
         self._renew = renew
         self._wake = threading.Condition()
         self._every: dict[str, float] = {}
-        self._running = False
+        self._thread: threading.Thread | None = None
 
     def start(self, reservation: str, *, every_seconds: float) -> None:
         """Renew a reservation at least every so many seconds."""
@@ -29,9 +29,9 @@ class Heartbeat:
             self._every[reservation] = every_seconds
             if sooner:
                 self._wake.notify()  # beats at once: cheaper than working out who is due when
-            if not self._running:
-                self._running = True
-                threading.Thread(target=self._run, name="opsloop-heartbeat", daemon=True).start()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="opsloop-heartbeat", daemon=True)
+                self._thread.start()
 
     def stop(self, reservation: str) -> None:
         """Renew it no more."""
@@ -54,10 +54,19 @@ class Heartbeat:
         return len(self._every)
 
     def _run(self) -> None:
-        while True:
+        try:
+            while self._waits():
+                self.beat()
+        finally:
             with self._wake:
-                if not self._every:
-                    self._running = False
-                    return
-                self._wake.wait(min(self._every.values()))
-            self.beat()
+                if self._thread is threading.current_thread():  # a fault ended it: the next start begins anew
+                    self._thread = None
+
+    def _waits(self) -> bool:
+        """Wait for the next beat; tell whether there is anything to renew."""
+        with self._wake:
+            if not self._every:
+                self._thread = None
+                return False
+            self._wake.wait(min(self._every.values()))
+            return True

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import inspect
 import itertools
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar, cast
@@ -28,6 +30,7 @@ __all__ = ["Limiter", "RateLimitedError", "Slot"]
 P = ParamSpec("P")
 R = TypeVar("R")
 NO_AMOUNTS: Final[Amounts] = {}
+_LOG: Final = logging.getLogger("opsloop.rate_limit")
 
 
 class RateLimitedError(OpsloopError):
@@ -135,7 +138,7 @@ class Limiter:
             return decision, await self._remote.admit_async(shadow)
         except StoreError:
             return decision, None
-        except BaseException:  # cancelled meanwhile: what was admitted is given back before that goes on
+        except asyncio.CancelledError:  # what was admitted is given back before that goes on
             await self._remote.settle_async(decision.reservation, dict.fromkeys(UNITS, 0))
             raise
 
@@ -324,7 +327,9 @@ class Limiter:
         try:
             if self._sink is not None:
                 self._sink.append([event])
-        except Exception:  # noqa: BLE001 - a broken sink must not take the application's requests down with it
+        except Exception as cause:  # noqa: BLE001 - a sink is anybody's code, and must not take requests down with it
+            if not self.events_lost:
+                _LOG.warning("a limit's events cannot be written, they are counted in events_lost: %r", cause)
             self.events_lost += 1
 
 

@@ -16,6 +16,8 @@ import threading
 from collections import OrderedDict
 from typing import Any, Final, Protocol
 
+from msgspec.structs import replace
+
 from opsloop.clock import Clock, SystemClock
 from opsloop.errors import ConfigError
 from opsloop.rate_limit import admit as core
@@ -24,7 +26,7 @@ from opsloop.rate_limit.context import Amounts, amount_of
 from opsloop.rate_limit.decision import Decision, Demand, Receipt, Request
 from opsloop.rate_limit.expiry import ExpiryWheel
 from opsloop.rate_limit.inherit import moved
-from opsloop.rate_limit.limit import Key, Level
+from opsloop.rate_limit.limit import Key, Level, Limit
 from opsloop.rate_limit.policy import Policy
 from opsloop.rate_limit.tables import Counts, Leases, Table, item_of, table_of
 
@@ -182,12 +184,26 @@ class MemoryStore:
                     table.counts[item] = state
                 else:
                     self._wheel.add(table.forget, item, table.enter(item, state, now_ns))
+            self._rehome({old: (limit, key) for old, limit, key, _ in found})
         return len(found)
 
     def __len__(self) -> int:
         """Return how many counts, slots and reservations are kept."""
         many = sum(map(len, self._leases.values())) + sum(map(len, self._slices.values()))
         return len(self._state.counts) + many + len(self._held)
+
+    def _rehome(self, homes: dict[Key, tuple[Limit, Key]]) -> None:
+        """Have requests that still run settled in the buckets to which what they owe was moved."""
+        for reservation, known in self._held.items() if homes else ():
+            request = known.decision.request
+            if all(demand.key not in homes for demand in request.demands):
+                continue
+            demands = tuple(
+                Demand(*homes.get(demand.key, (demand.limit, demand.key)), demand.cost, demand.resets_in_ns)
+                for demand in request.demands
+            )
+            decision = replace(known.decision, request=replace(request, demands=demands))
+            self._held[reservation] = core.Held(decision, known.expires_ns, settled=known.settled)
 
     def _tick(self) -> int:
         """Return the time, which stands still should the clock go back."""

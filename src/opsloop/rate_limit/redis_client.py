@@ -199,13 +199,14 @@ def _exchanged(connection: Any, data: bytes, until_ns: int) -> bytes:
     line: socket.socket | None = connection._sock  # noqa: SLF001 - all that the package does not offer
     if line is None:
         raise redis.ConnectionError("closed")
+    reply = b""
     try:
         line.settimeout(_left(until_ns))
         line.sendall(data)
         reply = _rest(line, line.recv(READ), until_ns)
-    except BaseException:
-        connection.disconnect()
-        raise
+    finally:
+        if not reply:
+            connection.disconnect()
     if reply[:1] == b"-":
         code, _, rest = reply[1:].partition(b" ")
         kind = COMPLAINTS.get(code)

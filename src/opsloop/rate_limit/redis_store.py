@@ -275,11 +275,13 @@ class RedisStore:
                 owed = self._owed.popleft()
             except IndexError:
                 return
+            told = False
             try:
                 yield from owed()
-            except BaseException:  # a cancellation too: it is told again
-                self._owed.appendleft(owed)
-                raise
+                told = True
+            finally:
+                if not told:  # it failed or was cancelled: it is told again
+                    self._owed.appendleft(owed)
 
     def _owe(self, steps: Callable[[], Steps[Receipt]]) -> None:
         self._owed.append(steps)

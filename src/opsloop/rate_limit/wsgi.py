@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final
@@ -69,12 +70,10 @@ class WsgiRateLimitMiddleware:
         except StoreError as failed:
             return _answer(start_response, 503, unavailable(failed), [("retry-after", "1")])
         environ[ENVIRON_KEY] = decision
-        try:
+        with ExitStack() as undo:  # an application that fails gives the slot back at once
+            undo.callback(slot.__exit__, None, None, None)
             parts = self.app(environ, self._telling(decision, start_response))
-        except BaseException:
-            slot.__exit__(None, None, None)
-            raise
-        return _Held(parts, slot)
+            return _Held(parts, undo.pop_all())
 
     def _slot(self, context: Context, estimate: Amounts | None) -> Slot:
         if self._waiting is None:
@@ -94,9 +93,9 @@ class WsgiRateLimitMiddleware:
 class _Held:
     """A response that gives its slot back when the server closes it, which it does in any case."""
 
-    def __init__(self, parts: Iterable[bytes], slot: Slot) -> None:
+    def __init__(self, parts: Iterable[bytes], held: ExitStack) -> None:
         self._parts = parts
-        self._slot = slot
+        self._held = held
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._parts)
@@ -107,7 +106,7 @@ class _Held:
             if close is not None:
                 close()
         finally:
-            self._slot.__exit__(None, None, None)
+            self._held.close()
 
 
 def _answer(

@@ -68,7 +68,7 @@ def _intake_routes(intake: Intake, gate: Gatekeeper) -> list[BaseRoute]:
 
 
 def _endpoint_route(endpoint: Endpoint, gate: Gatekeeper) -> Route:
-    known = {parameter.name for parameter in endpoint.parameters} | set(_placeholders(endpoint.path))
+    known = {parameter.name for parameter in endpoint.parameters} | set(_names_in(endpoint.path))
 
     async def answer(request: Request) -> Response:
         arguments = {**request.query_params, **{name: str(value) for name, value in request.path_params.items()}}
@@ -99,7 +99,7 @@ def _download(value: Download) -> StreamingResponse:
     return StreamingResponse(chunks(), media_type=value.media_type, headers=headers)
 
 
-def _placeholders(path: str) -> list[str]:
+def _names_in(path: str) -> list[str]:
     return [part.strip("{}") for part in path.split("/") if part.startswith("{")]
 
 

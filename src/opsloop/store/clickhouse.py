@@ -15,6 +15,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import parse_qsl
@@ -82,13 +83,12 @@ class ClickHouseStream:
         self.embedded = self._dsn.startswith("chdb://")
         self._ids = SystemIds()
         self.lock = FolderLock(self._folder) if self._folder else None
-        try:
+        with ExitStack() as undo:  # what fails to open leaves no lock and no connection behind
+            undo.callback(self.close)
             if self._folder:
                 check_folder(self._folder)
             self._open()
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
 
     def _open(self) -> None:
         """Connect, make the database and its schema, and load what deduplication needs."""

@@ -18,10 +18,10 @@ import msgspec
 
 from opsloop.event import SEVERITIES, Event
 from opsloop.filter import And, Compare, Filter, Not, Op, Statement
+from opsloop.quantile import quantile
 from opsloop.stream import Database, Source
 from opsloop.structured_logging.format import format_query
 from opsloop.structured_logging.output import SPAN_KINDS
-from opsloop.structured_logging.summary import quantile
 
 __all__ = [
     "BASELINE_NS",

@@ -37,7 +37,7 @@ from typing import Final
 import msgspec
 
 from opsloop.clock import NANOSECONDS, parse_time
-from opsloop.endpoint import duration_seconds
+from opsloop.endpoint import ago_seconds
 from opsloop.errors import FilterError, InputError
 from opsloop.filter import ALL, And, Compare, Filter, Not, Op, Or, compile_filter
 from opsloop.structured_logging.fields import RESERVED, Field, field_of, value_of
@@ -314,7 +314,7 @@ class _Parser:
     def _ago(self, text: str) -> int:
         if re.match(r"[0-9]{4}-", text):
             return parse_time(text)
-        return self.now_ns - round(duration_seconds(text) * NANOSECONDS)
+        return self.now_ns - round(ago_seconds(text) * NANOSECONDS)
 
     def _checked(self, where: Compare, start: int) -> Compare:
         """Let the filter itself refuse what it cannot compare, and point at it."""

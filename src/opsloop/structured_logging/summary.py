@@ -2,7 +2,7 @@
 
     ``count``               how many events
     ``sum avg min max``     over the events whose field is a number; the others are left out and not counted
-    ``p50 p90 p95 p99``     quantiles, the inclusive ones (Hyndman & Fan 1996, type 7), as on the dashboard
+    ``p50 p90 p95 p99``     quantiles, exact and inclusive (:mod:`opsloop.quantile`), as on the dashboard
 
 Groups come by value, the largest first, ties in the order of the group's bytes. An event without the group's field is
 in the group ``""``. The definition is here; ``sql.py`` has the fast form, and a property test holds them equal.
@@ -18,8 +18,9 @@ import msgspec
 
 from opsloop.event import Event, flatten
 from opsloop.filter import ALL, INTEGER_FIELDS, Filter, matches
+from opsloop.quantile import quantile
 
-__all__ = ["FUNCTIONS", "MAX_GROUPS", "NUMBER", "QUANTILES", "Group", "Summary", "quantile", "summarise"]
+__all__ = ["FUNCTIONS", "MAX_GROUPS", "NUMBER", "QUANTILES", "Group", "Summary", "summarise"]
 
 MAX_GROUPS: Final = 1_000
 NUMBER: Final = r"-?[0-9]{1,15}(\.[0-9]{1,15})?"
@@ -73,19 +74,6 @@ def summarise(events: Iterable[Event], summary: Summary, where: Filter = ALL) ->
 
 def _value(function: str, values: list[float]) -> float:
     return _SIMPLE[function](values) if function in _SIMPLE else quantile(sorted(values), QUANTILES[function])
-
-
-def quantile(values: Sequence[float], q: float) -> float:
-    """Return the inclusive quantile of ``values``, which must be sorted and not empty.
-
-    >>> quantile([1, 2], 0.95)
-    1.95
-    """
-    rank = q * (len(values) - 1) + 1
-    low = int(rank)
-    if low >= len(values):
-        return float(values[-1])
-    return float(values[low - 1] + (rank - low) * (values[low] - values[low - 1]))
 
 
 def _number(event: Event, field: str) -> float | None:
