@@ -8,7 +8,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from opsloop.ingest import read_logs, read_traces
-from tests.ingest.test_otlp import SPAN, START, TRACE, log_body, pairs, span_body
+from tests.ingest.test_otlp import SPAN, START, TRACE, log_body, span_body
+from tests.otlp import pairs
 
 PARENT = "00f067aa0ba902b7"
 MESSAGES = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "How long?"}]

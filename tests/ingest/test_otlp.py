@@ -9,37 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
 
 from opsloop.errors import PayloadError
 from opsloop.event import Event, decode_event, encode_event
 from opsloop.ingest import read_logs, read_traces
+from tests.otlp import any_value, pairs
 
 START = 1_767_600_000_000_000_000
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "b7ad6b7169203331"
-
-
-def value(item):
-    """Return a Python value as an OTLP AnyValue."""
-    match item:
-        case bool():
-            return AnyValue(bool_value=item)
-        case int():
-            return AnyValue(int_value=item)
-        case float():
-            return AnyValue(double_value=item)
-        case list():
-            return AnyValue(array_value=ArrayValue(values=[value(entry) for entry in item]))
-        case dict():
-            return AnyValue(kvlist_value=KeyValueList(values=pairs(item)))
-        case _:
-            return AnyValue(string_value=item)
-
-
-def pairs(attributes):
-    """Return attributes as OTLP key-value pairs."""
-    return [KeyValue(key=key, value=value(item)) for key, item in attributes.items()]
 
 
 def span_body(attributes, *, trace_id=TRACE, span_id=SPAN, start=START, end=START + 250_000_000, **fields):
@@ -289,7 +267,7 @@ def log_body(attributes, **fields):
 )
 def test_severity_numbers_fold_to_six_names(number, severity, kept):
     """Each band of four has one name; a number inside the band is kept as an attribute."""
-    event = read_logs(log_body({}, severity_number=number, body=value("hello")), json=False).events[0]
+    event = read_logs(log_body({}, severity_number=number, body=any_value("hello")), json=False).events[0]
     assert (event.severity, event.message, event.attributes.get("severity_number")) == (severity, "hello", kept)
 
 
@@ -361,6 +339,6 @@ def test_a_negative_duration_is_flagged():
 
 def test_a_log_record_that_names_itself_is_known_again():
     """OTLP gives log records no identity; an attribute event_id does, so a retry is stored once."""
-    event = read_logs(log_body({"event_id": "app:1"}, body=value("hello")), json=False).events[0]
+    event = read_logs(log_body({"event_id": "app:1"}, body=any_value("hello")), json=False).events[0]
     assert event.event_id == "app:1"
-    assert read_logs(log_body({}, body=value("hello")), json=False).events[0].event_id == ""
+    assert read_logs(log_body({}, body=any_value("hello")), json=False).events[0].event_id == ""

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.json import encode
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
 
 from opsloop.event import flatten
 from opsloop.filter import Statement
@@ -17,34 +16,9 @@ from opsloop.ingest.content import content_of
 from opsloop.server.bulk import read_many_traces, rows_in_time
 from opsloop.settings import ServerSettings, Settings
 from opsloop.store.columns import events_of
+from tests.otlp import pairs
 
 START = 1_767_600_000_000_000_000
-
-
-def any_value(item):
-    """Return a Python value as an OTLP AnyValue; bytes and None too."""
-    match item:
-        case None:
-            return AnyValue()
-        case bool():
-            return AnyValue(bool_value=item)
-        case int():
-            return AnyValue(int_value=item)
-        case float():
-            return AnyValue(double_value=item)
-        case bytes():
-            return AnyValue(bytes_value=item)
-        case list():
-            return AnyValue(array_value=ArrayValue(values=map(any_value, item)))
-        case dict():
-            return AnyValue(kvlist_value=KeyValueList(values=pairs(item.items())))
-        case _:
-            return AnyValue(string_value=item)
-
-
-def pairs(items):
-    """Return items as OTLP key-value pairs; a name may come twice."""
-    return [KeyValue(key=key, value=any_value(item)) for key, item in items]
 
 
 def request(groups):
