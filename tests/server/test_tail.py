@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from opsloop.cli.client import LocalApi
 from opsloop.clock import SystemClock
-from opsloop.errors import InputError
+from opsloop.errors import InputError, StoreError
 from opsloop.event import Event, decode_event, encode_event
+from opsloop.filter import Statement
 from opsloop.server.tail import TailStreams
 from opsloop.settings import Settings
 from opsloop.structured_logging.tail import Tail
@@ -101,33 +102,66 @@ def test_nothing_is_lost_or_doubled_between_stored_and_live(clickhouse, clock):
 
 
 @given(
-    steps=st.lists(st.integers(0, 4) | st.just("read"), max_size=30),
+    steps=st.lists(st.integers(0, 4) | st.sampled_from(["read", "failed insert"]), max_size=30),
     capacity=st.integers(1, 6),
     limit=st.integers(1, 3),
 )
 def test_the_ring_counts_what_it_lost(steps, capacity, limit):
-    """However writer and reader take turns: what was read and what was missed add up, in order and without overlap."""
+    """However writer and reader take turns: what was read and what was missed add up, in order and without overlap.
+
+    The numbers of an insert that failed are nobody's: they are passed over, and shift no other event's.
+    """
     tail = Tail(last=5, capacity=capacity)
-    at, written, handled = tail.join(lambda: None), 5, []
+    at, written, last, told, holes, read, missed = tail.join(lambda: None), 0, 5, 5, 0, [], 0
     for step in [*steps, *["read"] * 100]:
         if step == "read":
             stretch = tail.after(at, limit=limit)
-            handled += [None] * stretch.missed + [number for number, _ in stretch.events]
+            missed += stretch.missed
+            read += [number for number, _ in stretch.events]
             assert all(int(event.message) == number for number, event in stretch.events)
             at = stretch.last
+        elif step == "failed insert":
+            last += 2
+            holes += 2
         else:
-            tail.add(numbered(step, first=written + 1))
+            tail.add(numbered(step, first=last + 1), last=last + step)
+            last += step
             written += step
-    assert at == written
-    assert all(number in {None, place} for place, number in enumerate(handled, 6))
-    assert len(handled) == written - 5
+            told = last
+    assert at == told
+    assert read == sorted(set(read))
+    assert missed - holes <= written - len(read) <= missed
+
+
+def test_a_failed_insert_shifts_no_number(clickhouse, clock, monkeypatch):
+    """After an insert without an answer, the id of a message is still the sequence number in the store."""
+    streams = TailStreams(clickhouse, clock)
+
+    def refuse(_):
+        raise StoreError("the disk is full")
+
+    async def follow():
+        body = streams.response({"limit": "0"}, "").body_iterator
+        first = await anext(body)
+        clickhouse.append(numbered(2))
+        with monkeypatch.context() as patch:
+            patch.setattr(clickhouse, "_insert", refuse)
+            with pytest.raises(StoreError):
+                clickhouse.append(numbered(3, first=2))
+        clickhouse.append(numbered(2, first=5))
+        rest = await anext(body)
+        await body.aclose()
+        return messages([first, rest])
+
+    _, *told = asyncio.run(follow())
+    stored = clickhouse.rows(Statement("SELECT sequence, message FROM events ORDER BY sequence"))
+    assert [(number, value["message"]) for number, _, value in told] == stored
 
 
 def test_a_slow_reader_is_told_of_the_gap(clickhouse, clock):
     """What left the ring before a reader came back to it is one message with its count, before what is left."""
     streams = TailStreams(clickhouse, clock)
     streams.tail = Tail(last=clickhouse.last_sequence, capacity=3)
-    clickhouse.listeners[:] = [streams.tail.add]
 
     async def slowly():
         body = streams.response({"limit": "0"}, "").body_iterator

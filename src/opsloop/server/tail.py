@@ -8,7 +8,7 @@ carries the number too: a reader of rare events does not search what it has been
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -37,7 +37,10 @@ class TailStreams:
         self._database = database
         self._clock = clock
         self.tail = Tail(last=database.last_sequence)
-        database.listeners.append(self.tail.add)
+        database.listeners.append(self._add)
+
+    def _add(self, events: Sequence[Event]) -> None:
+        self.tail.add(events, last=self._database.last_sequence)
 
     def close(self) -> None:
         """End every stream, so that the server can stop."""
@@ -71,13 +74,13 @@ class TailStreams:
             yield _message(at, "ready", {"sequence": at})
             while not self.tail.closed:
                 stretch = self.tail.after(at)
-                at = stretch.last
                 found = [_message(number, "event", event) for number, event in stretch.events if matches(where, event)]
                 if stretch.missed:
-                    found.insert(0, _message(at - len(stretch.events), "gap", {"missed": stretch.missed}))
+                    found.insert(0, _message(at + stretch.missed, "gap", {"missed": stretch.missed}))
+                nothing, at = at == stretch.last, stretch.last
                 if found:
                     yield b"".join(found)
-                if not stretch.events and not await _within(changed, HEARTBEAT_SECONDS):
+                if nothing and not await _within(changed, HEARTBEAT_SECONDS):
                     yield f"id: {at}\n: still here\n\n".encode()
         finally:
             self.tail.leave(wake)

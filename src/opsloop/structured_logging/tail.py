@@ -1,6 +1,7 @@
 """``Tail``: the events stored last, in a bounded ring that any number of readers follow, each at its own pace.
 
-Every event has a sequence number, one more than the one stored before it. A reader is a number: the last one that it
+Every event has a sequence number, one more than the one stored before it; an insert that failed leaves numbers that
+nobody is known to have, and nothing is told of those. A reader is a number: the last one that it
 has dealt with. It asks what came after; whatever has left the ring by then is counted and said, never passed over in
 silence. Joining, a reader is told the number that the ring begins after: what is stored up to it is read from the
 store, what comes later from the ring, so nothing is lost or doubled between the two.
@@ -45,7 +46,7 @@ class Tail:
 
     >>> tail = Tail(last=7, capacity=2)
     >>> after = tail.join(lambda: None)
-    >>> tail.add([Event(ts_ns=n, event="log") for n in range(3)])
+    >>> tail.add([Event(ts_ns=n, event="log") for n in range(3)], last=10)
     >>> stretch = tail.after(after)
     >>> stretch.missed, [sequence for sequence, _ in stretch.events], stretch.last
     (1, [9, 10], 10)
@@ -54,17 +55,19 @@ class Tail:
     def __init__(self, *, last: int = 0, capacity: int = CAPACITY) -> None:
         """Begin after the event with the sequence number ``last``."""
         self._lock = threading.Lock()
-        self._ring: deque[Event] = deque(maxlen=capacity)
+        self._ring: deque[Event | None] = deque(maxlen=capacity)
         self._last = last
         self._readers: dict[int, Callable[[], None]] = {}
         self._tickets = itertools.count()
         self.closed = False
 
-    def add(self, events: Sequence[Event]) -> None:
-        """Take what was stored next, in order; wake every reader."""
+    def add(self, events: Sequence[Event], *, last: int) -> None:
+        """Take what was stored next, in order and numbered up to ``last``; wake every reader."""
         with self._lock:
-            self._last += len(events)
+            unknown = last - len(events) - self._last
+            self._last = last
             if self._readers:
+                self._ring.extend([None] * min(unknown, self._ring.maxlen or 0))
                 self._ring.extend(events)
             woken = tuple(self._readers.values())
         for wake in woken:
@@ -94,7 +97,8 @@ class Tail:
             first = self._last - len(self._ring) + 1
             begin = max(sequence + 1, first)
             found = tuple(itertools.islice(self._ring, begin - first, begin - first + limit))
-        return Stretch(tuple(enumerate(found, begin)), begin + len(found) - 1, begin - sequence - 1)
+        events = tuple((number, event) for number, event in enumerate(found, begin) if event is not None)
+        return Stretch(events, begin + len(found) - 1, begin - sequence - 1)
 
     def close(self) -> None:
         """Let every reader go."""
