@@ -130,10 +130,12 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         >>> rule.fits(Event(ts_ns=0, event="span", tenant="acme")), rule.fits(Event(ts_ns=0, event="span"))
         (True, False)
         """
-        return all(
-            getattr(event, name) == values if isinstance(values, str) else getattr(event, name) in values
-            for name, values in self.when.items()
-        )
+        return all(self.allows(name, {name: getattr(event, name)}) for name in self.when)
+
+    def allows(self, name: str, told: Mapping[str, str]) -> bool:
+        """Return whether one of its values is told under a name."""
+        values = self.when[name]
+        return name in told and (told[name] == values if isinstance(values, str) else told[name] in values)
 
 
 class ObjectiveSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -417,6 +419,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """The shortest that any event is kept."""
         return min([self.server.retention_days, *(rule.days for rule in self.retention_rules)])
 
+    def days_counted(self, kind: str, labels: Mapping[str, str]) -> int:
+        """Return how many days all events of a kind with these labels are kept, but for rules about some of them.
+
+        >>> week = RetentionSettings(when={"event": ("request", "span"), "tenant": "acme"}, days=7)
+        >>> settings = Settings(retention=(week,))
+        >>> settings.days_counted("request", {}), settings.days_counted("request", {"tenant": "acme"})
+        (90, 7)
+        """
+        told = {**labels, "event": kind}
+        sure = (rule.days for rule in self.retention_rules if all(rule.allows(name, told) for name in rule.when))
+        return next(sure, self.server.retention_days)
+
     def days_kept(self, event: Event) -> int:
         """Return how many days an event is kept.
 
@@ -544,7 +558,8 @@ def _check_objective(objective: ObjectiveSettings, settings: Settings, file: Pat
             f"{where}: clear = {objective.clear:g} is {side} the threshold {objective.threshold:g}, inside the breach",
             fix=f"let clear be at {'most' if above else 'least'} the threshold",
         )
-    _check_kept(where, "window_seconds", objective.window_seconds / 86_400, settings)
+    kept = settings.days_counted("request", objective.labels)
+    _check_kept(where, "window_seconds", objective.window_seconds / 86_400, kept)
 
 
 def _check_slo(slo: SloSettings, settings: Settings, file: Path) -> None:
@@ -556,14 +571,14 @@ def _check_slo(slo: SloSettings, settings: Settings, file: Path) -> None:
     except (ZoneInfoNotFoundError, ValueError, OSError) as cause:
         raise ConfigError(f"{where}: {slo.time_zone!r} is no time zone", fix="write one like Europe/Berlin") from cause
     days = slo.period_days if slo.calendar is None else LONGEST_DAYS[slo.calendar]
-    _check_kept(where, "the period", days, settings)
+    kinds = {"quality": ("score",), "goodput": ("request", "score")}.get(slo.sli, ("request",))
+    _check_kept(where, "the period", days, min(settings.days_counted(kind, slo.labels) for kind in kinds))
 
 
-def _check_kept(where: str, name: str, days: float, settings: Settings) -> None:
+def _check_kept(where: str, name: str, days: float, kept: int) -> None:
     """Refuse a window that reaches back beyond the events that are kept: its counts would be too small, in silence."""
-    kept = settings.server.retention_days
     if days > kept:
         raise ConfigError(
             f"{where}: {name} needs {days:g} days of events, but only {kept} are kept",
-            fix="shorten it, or raise retention_days of [server]",
+            fix="shorten it, or raise retention_days of [server], or the days of the [[retention]] that fits",
         )

@@ -163,6 +163,10 @@ def test_what_cannot_hold_is_refused_at_load(lines, says, tmp_path):
     [
         ("period_days = 91", "the period needs 91 days of events, but only 90 are kept"),
         ('calendar = "quarter"', "the period needs 93 days of events, but only 90 are kept"),
+        (
+            "[[retention]]\nwhen = { event = 'request' }\ndays = 7",
+            "needs 30 days of events, but only 7",
+        ),
         ('calendar = "month"\nperiod_days = 28', "has both a calendar and period_days"),
         ('calendar = "year"', "calendar"),
         ('calendar = "month"\ntime_zone = "Mars/Olympus"', "'Mars/Olympus' is no time zone"),
