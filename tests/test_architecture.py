@@ -20,6 +20,7 @@ FLOORS = {
     "event": 2,
     "verdict": 3,
     "filter": 3,
+    "rollup": 4,
     "stream": 4,
     "settings": 4,
     "endpoint": 4,

@@ -96,7 +96,7 @@ def test_signals_of_the_last_hour(ask, clickhouse, clock):
     for slo, reading in zip(answer["slos"], recent.slos, strict=True):
         spent = slo.pop("series")
         assert slo == decoded(reading)
-        assert len(spent["ts_ns"]) == len(spent["remaining_ratio"]) == 120
+        assert len(spent["ts_ns"]) == len(spent["remaining_ratio"]) == 116
         assert spent["remaining_ratio"][-1] == pytest.approx(slo["remaining_ratio"])
     assert answer["objectives"][0] == {
         "id": "latency",
@@ -120,7 +120,7 @@ def test_an_empty_store_answers_with_what_is_not_known(ask):
         "rejected": 0,
     }
     assert {value for name in ("latency_us_p95", "requests_per_second") for value in answer["series"][name]} == {None}
-    assert answer["slos"][0]["series"]["remaining_ratio"] == [None] * 120
+    assert answer["slos"][0]["series"]["remaining_ratio"] == [None] * 116
 
 
 def test_the_number_a_page_needs_is_the_alerts_own(ask):

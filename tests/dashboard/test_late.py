@@ -13,7 +13,8 @@ from opsloop.alerting.worker import AlertWorker
 from opsloop.clock import NANOSECONDS
 from opsloop.dashboard import measure
 from opsloop.dashboard.api import endpoints
-from opsloop.dashboard.evaluation import budget_series, read_signals
+from opsloop.dashboard.budgets import budget_series
+from opsloop.dashboard.evaluation import read_signals
 from opsloop.dashboard.worker import SignalWorker
 from opsloop.errors import EventError, OpsloopError
 from opsloop.event import Event, event_from_mapping

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from opsloop.clock import NANOSECONDS
 from opsloop.dashboard import Count, Window, count_slo, signals
-from opsloop.dashboard.evaluation import budget_series, grid, read_signals, read_slos
+from opsloop.dashboard.budgets import budget_series
+from opsloop.dashboard.evaluation import grid, read_signals, read_slos
 from opsloop.dashboard.period import period_of
 from opsloop.dashboard.slo import judge_slo, period_seconds
 from opsloop.event import Event
@@ -84,13 +85,14 @@ def test_budgets_in_sql_are_the_budgets_in_python(clickhouse, events):
 @twins
 @given(events=streams)
 def test_the_spent_budget_ends_on_the_count_of_the_period(clickhouse, events):
-    """The series of a budget has 120 steps that end now, and its last sum is what the whole period counts."""
+    """The series of a budget has at most 120 steps that end now; its last sum is what the whole period counts."""
     only(clickhouse, events)
     found = budget_series(clickhouse, SLOS, end_ns=END_NS)
     for slo in SLOS:
         ends, sums = found[slo.id]
         whole = period_seconds(period_of(slo, now_ns=END_NS), end_ns=END_NS)
-        assert (len(ends), ends[-1]) == (120, END_NS)
+        assert ends[-1] == END_NS
+        assert len(ends) <= 120
         assert sums[-1] == count_slo(slo, events, end_ns=END_NS)[whole]
         assert sums == sorted(sums, key=lambda each: (each.total, each.bad))
 

@@ -11,11 +11,11 @@ import msgspec
 from opsloop.clock import NANOSECONDS, Clock
 from opsloop.dashboard.board import NEEDED, headline
 from opsloop.dashboard.breakdown import DIMENSIONS, Breakdown, breakdown_from_rows, breakdown_statement
+from opsloop.dashboard.budgets import budget_series, slo_counts
 from opsloop.dashboard.burn import Count, budget
 from opsloop.dashboard.compare import Comparison, around, compared, earlier
 from opsloop.dashboard.errors import ratio
 from opsloop.dashboard.evaluation import (
-    budget_series,
     read_absences,
     read_last_known,
     read_objectives,
@@ -28,7 +28,6 @@ from opsloop.dashboard.explain import explain_objective, explain_slo
 from opsloop.dashboard.measure import measure
 from opsloop.dashboard.signals import Signals
 from opsloop.dashboard.slo import SloReading, judge_slo
-from opsloop.dashboard.sql import slo_counts_from_rows, slo_statement
 from opsloop.dashboard.window import STAGES
 from opsloop.endpoint import WINDOW_PARAMETERS, Arguments, Endpoint, Parameter, window_of
 from opsloop.errors import InputError
@@ -190,8 +189,7 @@ class _Room:
                 return {"id": name, "kind": "objective", "text": text, "objective": objective, "reading": reading}
         for slo in self._settings.slo:
             if slo.id == name.removeprefix("slow-").removeprefix("burn-"):
-                rows = self._database.rows(slo_statement([slo], end_ns=end_ns))
-                counts = slo_counts_from_rows(rows, [slo], end_ns=end_ns)[slo.id]
+                counts = slo_counts(self._database, [slo], end_ns=end_ns)[slo.id]
                 judged = judge_slo(slo, counts, end_ns=end_ns)
                 text = explain_slo(slo, judged, counts, end_ns=end_ns)
                 windows = [{"seconds": each, "bad": n.bad, "total": n.total} for each, n in counts.items()]

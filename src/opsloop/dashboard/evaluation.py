@@ -7,11 +7,10 @@ from typing import Final
 
 from opsloop.clock import NANOSECONDS
 from opsloop.dashboard.absence import absence, received_statement
-from opsloop.dashboard.burn import Count
+from opsloop.dashboard.budgets import MOST_STEPS, slo_counts
 from opsloop.dashboard.hysteresis import hold, holds, said_from_rows, said_statement
 from opsloop.dashboard.measure import measure
 from opsloop.dashboard.objective import judge
-from opsloop.dashboard.period import period_of
 from opsloop.dashboard.signals import Signals
 from opsloop.dashboard.slo import SloReading, judge_slo
 from opsloop.dashboard.sql import (
@@ -20,8 +19,6 @@ from opsloop.dashboard.sql import (
     levels_statement,
     signals_from_rows,
     signals_statement,
-    slo_counts_from_rows,
-    slo_statement,
 )
 from opsloop.filter import And, Or, equals
 from opsloop.settings import ObjectiveSettings, Settings, SloSettings
@@ -29,7 +26,6 @@ from opsloop.stream import Database
 from opsloop.verdict import Reading
 
 __all__ = [
-    "budget_series",
     "grid",
     "read_absences",
     "read_last_known",
@@ -45,7 +41,6 @@ STEPS_SECONDS: Final = (
 )  # fmt: skip
 """Steps that people read easily."""
 
-MOST_STEPS: Final = 120
 LAST_KNOWN_SECONDS: Final = 604_800
 
 
@@ -93,14 +88,18 @@ def read_signals(
     step_ns: int | None = None,
     labels: Mapping[str, str] | None = None,
     slots: int | None = None,
+    levels: bool = True,
 ) -> list[Signals]:
-    """Return the signals of a window, or of each of its steps, in two statements."""
+    """Return the signals of a window, or of each of its steps, in two statements; in one without ``levels``.
+
+    Levels are what saturation is worked out from; without them it is not known.
+    """
     windows = [(start_ns, end_ns)]
     if step_ns is not None:
         windows = grid(start_ns=start_ns, end_ns=end_ns, step_ns=step_ns)
     return signals_from_rows(
         database.rows(signals_statement(start_ns=start_ns, end_ns=end_ns, step_ns=step_ns, labels=labels)),
-        database.rows(levels_statement(start_ns=start_ns, end_ns=end_ns, step_ns=step_ns, labels=labels)),
+        database.rows(levels_statement(start_ns=start_ns, end_ns=end_ns, step_ns=step_ns, labels=labels)) if levels else (),
         windows=windows,
         step_ns=step_ns,
         slots=slots,
@@ -112,14 +111,15 @@ def read_objectives(
 ) -> list[Reading]:
     """Judge every objective in its own window up to ``end_ns``; those of one window and labels share statements."""
     read: dict[tuple[float, tuple[tuple[str, str], ...]], Signals] = {}
+    full = {_window(each) for each in objectives if measure(each.measure).counted == "observations"}
     readings = []
     for objective in objectives:
         what = measure(objective.measure)
         start_ns = end_ns - round(objective.window_seconds * NANOSECONDS)
-        key = (objective.window_seconds, tuple(sorted(objective.labels.items())))
+        key = _window(objective)
         if key not in read:
             (read[key],) = read_signals(
-                database, start_ns=start_ns, end_ns=end_ns, labels=objective.labels, slots=slots
+                database, start_ns=start_ns, end_ns=end_ns, labels=objective.labels, slots=slots, levels=key in full
             )
         readings.append(judge(what.read(read[key]), objective, start_ns=start_ns, end_ns=end_ns))
     names = [objective.id for objective in objectives if holds(objective)]
@@ -128,6 +128,11 @@ def read_objectives(
         hold(reading, objective, before.get(reading.id))
         for reading, objective in zip(readings, objectives, strict=True)
     ]
+
+
+def _window(objective: ObjectiveSettings) -> tuple[float, tuple[tuple[str, str], ...]]:
+    """Return what objectives have in common that are read together."""
+    return objective.window_seconds, tuple(sorted(objective.labels.items()))
 
 
 def read_absences(database: Database, settings: Settings, *, end_ns: int) -> list[Reading]:
@@ -176,37 +181,6 @@ def read_last_known(
 
 
 def read_slos(database: Database, slos: Sequence[SloSettings], *, end_ns: int) -> list[SloReading]:
-    """Judge every service level objective at ``end_ns``, in one statement."""
-    if not slos:
-        return []
-    counts = slo_counts_from_rows(database.rows(slo_statement(slos, end_ns=end_ns)), slos, end_ns=end_ns)
+    """Judge every service level objective at ``end_ns``."""
+    counts = slo_counts(database, slos, end_ns=end_ns)
     return [judge_slo(slo, counts[slo.id], end_ns=end_ns) for slo in slos]
-
-
-def budget_series(
-    database: Database, slos: Sequence[SloSettings], *, end_ns: int
-) -> dict[str, tuple[list[int], list[Count]]]:
-    """Return each objective's step ends and its counts up to each of them, from the start of its period to ``end_ns``.
-
-    One statement for each distinct period.
-    """
-    found: dict[str, tuple[list[int], list[Count]]] = {}
-    starts = {slo.id: period_of(slo, now_ns=end_ns).start_ns for slo in slos}
-    for start_ns in sorted(set(starts.values())):
-        same = [slo for slo in slos if starts[slo.id] == start_ns]
-        step_ns = -(-(end_ns - start_ns) // MOST_STEPS)
-        rows = database.rows(budget_series_statement(same, start_ns=start_ns, end_ns=end_ns, step_ns=step_ns))
-        ends = [end_ns - step_ns * back for back in reversed(range(MOST_STEPS))]
-        for name, counts in budget_series_from_rows(rows, same, steps=MOST_STEPS).items():
-            found[name] = (ends, _running(counts))
-    return found
-
-
-def _running(counts: Sequence[Count]) -> list[Count]:
-    """Return the sums up to and with each count."""
-    bad = total = 0
-    sums = []
-    for count in counts:
-        bad, total = bad + count.bad, total + count.total
-        sums.append(Count(bad, total))
-    return sums

@@ -27,10 +27,13 @@ from opsloop.settings import SloSettings
 __all__ = [
     "budget_series_from_rows",
     "budget_series_statement",
+    "judged",
     "levels_statement",
     "signals_from_rows",
     "signals_statement",
+    "slo_band",
     "slo_counts_from_rows",
+    "slo_starts",
     "slo_statement",
 ]
 
@@ -278,12 +281,21 @@ def slo_statement(slos: Sequence[SloSettings], *, end_ns: int) -> Statement:
     All windows end now, so they lie in one another: each row is one *band*, the events that a window has more than the
     next shorter one, and its number is that window's place in order of length.
     """
-    starts = list(_windows(slos, end_ns=end_ns).values())
-    inner, parameters = _judged(slos, start_ns=starts[-1], end_ns=end_ns)
-    parameters |= {f"from{band}": start_ns for band, start_ns in enumerate(starts)}
-    tests = ", ".join(f"ts_ns > {{from{band}:Int64}}, {band}" for band in range(len(starts) - 1))
-    sql = f"SELECT multiIf({tests}, {len(starts) - 1}) AS band, {_counts(slos)} FROM ({inner}) GROUP BY band{_PLAIN}"
+    starts = slo_starts(slos, end_ns=end_ns)
+    inner, parameters = judged(slos, start_ns=starts[-1], end_ns=end_ns)
+    sql = f"SELECT {slo_band(starts)} AS band, {_counts(slos)} FROM ({inner}) GROUP BY band{_PLAIN}"
     return Statement(sql, parameters)
+
+
+def slo_starts(slos: Sequence[SloSettings], *, end_ns: int) -> list[int]:
+    """Return the start of every window that the objectives need, the shortest window first."""
+    return list(_windows(slos, end_ns=end_ns).values())
+
+
+def slo_band(starts: Sequence[int]) -> str:
+    """Return the expression of a row's band: the place of the shortest window that it lies in."""
+    tests = "".join(f"ts_ns > {start_ns}, {band}, " for band, start_ns in enumerate(starts[:-1]))
+    return f"multiIf({tests}{len(starts) - 1})"
 
 
 def slo_counts_from_rows(
@@ -312,7 +324,7 @@ def _counts(slos: Sequence[SloSettings]) -> str:
 
 def budget_series_statement(slos: Sequence[SloSettings], *, start_ns: int, end_ns: int, step_ns: int) -> Statement:
     """Return bad and total events of every objective per step, counted back from ``end_ns``: the newest is step 0."""
-    inner, parameters = _judged(slos, start_ns=start_ns, end_ns=end_ns)
+    inner, parameters = judged(slos, start_ns=start_ns, end_ns=end_ns)
     key = "intDiv({end_ns:Int64} - ts_ns, {step_ns:Int64})"
     parameters["step_ns"] = step_ns
     return Statement(f"SELECT {key} AS step, {_counts(slos)} FROM ({inner}) GROUP BY step{_PLAIN}", parameters)
@@ -328,11 +340,16 @@ def budget_series_from_rows(
     return {slo.id: [Count(row[2 * index], row[2 * index + 1]) for row in ordered] for index, slo in enumerate(slos)}
 
 
-def _judged(slos: Sequence[SloSettings], *, start_ns: int, end_ns: int) -> tuple[str, dict[str, Any]]:
-    """Return the query that tells of each event whether an objective counts it and whether it is bad."""
+def judged(
+    slos: Sequence[SloSettings], *, start_ns: int, end_ns: int, within: str = "true"
+) -> tuple[str, dict[str, Any]]:
+    """Return the query that tells of each event whether an objective counts it and whether it is bad.
+
+    ``within`` is a further condition on the rows that are read.
+    """
     kinds = {"score" if slo.sli == "quality" else "request" for slo in slos}
     named = [f"{_SERVED} AS served", *(_SCORING if "score" in kinds else ())]
-    judged = ["ts_ns"]
+    columns = ["ts_ns"]
     parameters: dict[str, Any] = {"start_ns": start_ns, "end_ns": end_ns}
     for index, slo in enumerate(slos):
         selected = compile_filter(equals(**slo.labels), prefix=f"s{index}_label")
@@ -346,9 +363,9 @@ def _judged(slos: Sequence[SloSettings], *, start_ns: int, end_ns: int) -> tuple
             named.append(f"request_id IN {_poorly_answered(index)} AS poor{index}")
         named.append(f"{selected.sql} AS selected{index}")
         counted, bad = _sli(slo, index)
-        judged += [f"selected{index} AND {counted} AS counted{index}", f"counted{index} AND ({bad}) AS bad{index}"]
-    where = f"ts_ns > {{start_ns:Int64}} AND ts_ns <= {{end_ns:Int64}} AND event IN ({_names(kinds)})"
-    return f"SELECT {', '.join(judged)} FROM (SELECT *, {', '.join(named)} FROM events WHERE {where})", parameters
+        columns += [f"selected{index} AND {counted} AS counted{index}", f"counted{index} AND ({bad}) AS bad{index}"]
+    where = f"ts_ns > {{start_ns:Int64}} AND ts_ns <= {{end_ns:Int64}} AND event IN ({_names(kinds)}) AND {within}"
+    return f"SELECT {', '.join(columns)} FROM (SELECT *, {', '.join(named)} FROM events WHERE {where})", parameters
 
 
 def _poorly_answered(index: int) -> str:

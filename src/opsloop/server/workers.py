@@ -20,9 +20,14 @@ from opsloop.online_eval.worker import EvalWorker
 from opsloop.settings import Settings
 from opsloop.store import ClickHouseStream
 from opsloop.store.retention import apply_retention, drop_old_days
+from opsloop.store.rolled import roll_up_quiet_days
 from opsloop.verdict import Reading
 
 __all__ = ["Workers"]
+
+
+ROLL_UP_TURNS = 40
+"""Every so many turns it is looked for days that nobody rolled up."""
 
 
 class Workers:
@@ -50,6 +55,8 @@ class Workers:
         self._guarded("alerting", lambda: self._alerts.tick(readings))
         self._guarded("improvement", self._incidents.tick)
         self._guarded("retention", self._retain)
+        if self.turns % ROLL_UP_TURNS == 0:
+            self._guarded("roll-ups", lambda: roll_up_quiet_days(self._database))
         self.turns += 1
         return readings
 

@@ -15,7 +15,7 @@ from opsloop.errors import InputError
 from opsloop.event import SEVERITIES, Event
 from opsloop.filter import ALL, And, Compare, Filter, Not, Or, matches
 
-__all__ = ["FACETS", "Facet", "FacetValue", "Histogram", "facets", "histogram", "step_width_ns", "without"]
+__all__ = ["FACETS", "Facet", "FacetValue", "Histogram", "apart", "facets", "histogram", "step_width_ns", "without"]
 
 FACETS: Final = ("severity", "event", "tool", "service", "tenant", "model", "route", "error_type")
 MAX_STEPS: Final = 1_000
@@ -59,6 +59,20 @@ def without(where: Filter, field: str) -> Filter:
     if isinstance(where, And):
         return And(tuple(part for part in where.parts if _fields(part) != {field}))
     return ALL if _fields(where) == {field} else where
+
+
+def apart(where: Filter) -> tuple[Filter, dict[str, Filter]]:
+    """Return the conditions that hold for every facet, and those that each facet has of its own and ignores.
+
+    >>> from opsloop.filter import equals
+    >>> common, own = apart(equals(tenant="acme", error=True))
+    >>> common == equals(error=True), own == {"tenant": equals(tenant="acme")}
+    (True, True)
+    """
+    parts = where.parts if isinstance(where, And) else (where,)
+    own = {field: [part for part in parts if _fields(part) == {field}] for field in FACETS}
+    common = And(tuple(part for part in parts if not any(part in held for held in own.values())))
+    return common, {field: And(tuple(held)) for field, held in own.items() if held}
 
 
 def _fields(where: Filter) -> set[str]:

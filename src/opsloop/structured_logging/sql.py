@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from opsloop.event import FIELDS
-from opsloop.filter import INTEGER_FIELDS, Filter, Statement, compile_filter
-from opsloop.structured_logging.facets import FACETS, Facet, FacetValue, Histogram, step_width_ns, without
+from opsloop.filter import INTEGER_FIELDS, And, Filter, Statement, compile_filter
+from opsloop.rollup import PLAN, WORTHWHILE, cut, on_keys
+from opsloop.structured_logging.facets import FACETS, Facet, FacetValue, Histogram, apart, step_width_ns
 from opsloop.structured_logging.summary import MAX_GROUPS, NUMBER, QUANTILES, Group, Summary
 
 __all__ = [
@@ -23,18 +24,30 @@ _WINDOW = "ts_ns > {start_ns:Int64} AND ts_ns <= {end_ns:Int64}"
 
 
 def facets_statement(where: Filter, *, start_ns: int, end_ns: int, limit: int = 10) -> Statement:
-    """Return the statement for :func:`facets`: rows of (field, value, count), a part of it for each field."""
-    parts: list[str] = []
-    parameters: dict[str, Any] = {"start_ns": start_ns, "end_ns": end_ns, "most": limit}
+    """Return the statement for :func:`facets`: rows of (field, value, count), from one reading of the window.
+
+    Events are counted by all fields together; each field then leaves out its own conditions. Of a window of more than
+    six hours whose conditions roll-ups know, the roll-ups are read (see :mod:`opsloop.rollup`).
+    """
+    common, own = apart(where)
+    condition = compile_filter(common)
+    parameters: dict[str, Any] = {**condition.parameters, "start_ns": start_ns, "end_ns": end_ns, "most": limit}
+    pairs = []
     for number, field in enumerate(FACETS):
-        condition = compile_filter(without(where, field), prefix=f"f{number}_")
-        parameters |= condition.parameters
-        parts.append(
-            f"SELECT * FROM (SELECT '{field}' AS name, toString({field}) AS value, count() AS occurrences FROM events"
-            f" WHERE {_WINDOW} AND {condition.sql} GROUP BY value HAVING value != ''"
-            " ORDER BY occurrences DESC, value ASC LIMIT {most:UInt32})"
-        )
-    return Statement(" UNION ALL ".join(parts), parameters)
+        others = compile_filter(And(tuple(own[name] for name in own if name != field)), prefix=f"f{number}_")
+        parameters |= others.parameters
+        pairs.append(f"('{field}', toString({field}), toBool({others.sql}))")
+    counted = f"SELECT {', '.join(FACETS)}, count() AS n FROM events WHERE {{}} AND {condition.sql} GROUP BY ALL"
+    split, plan, places = cut((start_ns, end_ns)), "", (_WINDOW,)
+    if split.whole >= WORTHWHILE and on_keys(common):
+        plan, places = PLAN, (split.slots, split.rows)
+    groups = " UNION ALL ".join(counted.replace("{}", place) for place in places)
+    sql = (
+        f"SELECT pair.1 AS name, pair.2 AS value, sum(n) AS occurrences FROM ({groups})"
+        f" ARRAY JOIN [{', '.join(pairs)}] AS pair WHERE pair.3 AND value != '' GROUP BY name, value"
+        f" ORDER BY occurrences DESC, value ASC LIMIT {{most:UInt32}} BY name{plan}"
+    )
+    return Statement(sql, parameters)
 
 
 def facets_from_rows(rows: Iterable[Sequence[Any]]) -> tuple[Facet, ...]:
