@@ -9,7 +9,8 @@ Rule
     the few that a cut runs through row by row. So counts and sums are those of the rows, to the last event; an event
     that comes late is counted with its slot, and one that is sent twice is stored, and counted, once.
 Limits
-    What is asked of attributes other than those in the schema is read row by row, whatever the window.
+    What is asked of any other column or attribute is read row by row, whatever the window; so are quantiles, which are
+    exact.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ PLAN: Final = (
     " SETTINGS optimize_use_projections = 1, optimize_functions_to_subcolumns = 0"
     ", compile_expressions = 0, compile_aggregate_expressions = 0"
 )
-"""What a statement over slots ends with: the engine is to look for the roll-up, and to leave expressions as they are."""
+"""What a statement over slots ends with: look for the roll-up, and leave expressions as they are."""
 
 
 class Cut(NamedTuple):
@@ -84,9 +85,7 @@ def cut(cuts: Iterable[int]) -> Cut:
     whole = f"{SLOT} >= {first} AND {SLOT} <= {last}"
     if inner:
         whole += f" AND {SLOT} NOT IN ({', '.join(map(str, inner))})"
-    ranges = (
-        (max(start_ns, (slot - 1) * SLOT_NS), min(end_ns, slot * SLOT_NS)) for slot in split
-    )
+    ranges = ((max(start_ns, (slot - 1) * SLOT_NS), min(end_ns, slot * SLOT_NS)) for slot in split)
     rows = " OR ".join(f"(ts_ns > {begin} AND ts_ns <= {end})" for begin, end in ranges)
     return Cut(whole, f"({rows})" if rows else "false", last - first + 1 - len(inner))
 

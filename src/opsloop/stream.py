@@ -11,12 +11,16 @@ import bisect
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from opsloop.event import Event
 from opsloop.filter import ALL, Filter, Statement, matches
 
-__all__ = ["Buffer", "Database", "MemoryStream", "Sink", "Source", "Stream"]
+_STATE: Final = (
+    "SELECT count(), sum(sequence) FROM events WHERE event IN {kinds:Array(String)} AND ts_ns <= {end_ns:Int64}"
+)
+
+__all__ = ["Buffer", "Database", "MemoryStream", "Sink", "Source", "Stream", "state_of_kinds"]
 
 
 @runtime_checkable
@@ -69,6 +73,16 @@ class Database(Stream, Protocol):
     def raw(self, statement: Statement, form: str) -> Generator[bytes, None, None]:
         """Run one statement and yield its answer in one of the engine's formats, such as ``Parquet``."""
         ...
+
+
+def state_of_kinds(database: Database, kinds: Iterable[str], *, end_ns: int) -> tuple[int, int]:
+    """Return a pair that differs once an event of these kinds, up to ``end_ns``, was stored or dropped.
+
+    A worker that reads all decisions there ever were keeps what it made of them while the pair is the same: to ask for
+    it costs a tenth of reading them.
+    """
+    ((n, sequences),) = database.rows(Statement(_STATE, {"kinds": list(kinds), "end_ns": end_ns}))
+    return n, sequences
 
 
 class MemoryStream:

@@ -155,6 +155,7 @@ def test_a_budget_explains_itself(ask, clickhouse, clock):
         "availability: 99.5% good by availability over 30 d",
         "budget: E = 1 - 0.995 = 0.005",
         "period: 30 / 600 = 0.05; left = 1 - (bad / total) / E = -9",
+        "counted: roll-ups of quarter-hours, events where a window cuts one",
         "page 1 h / 5 m: both windows above 14.4 x 0.005 = 0.072",
         "  1 h: 30 / 600 = 0.05, burn 10",
         "  5 m: 30 / 50 = 0.6, burn 120",

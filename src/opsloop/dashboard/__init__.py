@@ -9,8 +9,8 @@ Rule
     ``NO_DATA`` and too little is ``INSUFFICIENT``: neither is met, neither is breached. A budget is event-weighted,
     and a burn needs two windows and evidence.
 Limits
-    A request counts when it *began*: the slowest of the last minute are not yet written. Raw events are read each time,
-    so a dashboard costs what its window holds.
+    A request counts when it *began*: the slowest of the last minute are not yet written. Signals read the events of
+    their window each time, so they cost what it holds; budgets read roll-ups where these have their counts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every budget is judged from, read from the database: by roll-up where one holds an objective's counts, or by row.
+"""What budgets are judged from, read from the database: by roll-up where one has an objective's counts, else by row.
 
 Both ways count the same events. :func:`opsloop.dashboard.rollup.why_rows` tells which way an objective goes.
 """

@@ -99,7 +99,9 @@ def read_signals(
         windows = grid(start_ns=start_ns, end_ns=end_ns, step_ns=step_ns)
     return signals_from_rows(
         database.rows(signals_statement(start_ns=start_ns, end_ns=end_ns, step_ns=step_ns, labels=labels)),
-        database.rows(levels_statement(start_ns=start_ns, end_ns=end_ns, step_ns=step_ns, labels=labels)) if levels else (),
+        database.rows(levels_statement(start_ns=start_ns, end_ns=end_ns, step_ns=step_ns, labels=labels))
+        if levels
+        else (),
         windows=windows,
         step_ns=step_ns,
         slots=slots,

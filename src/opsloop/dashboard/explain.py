@@ -10,6 +10,7 @@ from opsloop.dashboard.burn import ALPHA, DAY_SECONDS, Count, Tier, TierReading,
 from opsloop.dashboard.hysteresis import clear_at, holds
 from opsloop.dashboard.measure import measure
 from opsloop.dashboard.period import period_of
+from opsloop.dashboard.rollup import why_rows
 from opsloop.dashboard.slo import SloReading, period_seconds, slo_tiers
 from opsloop.settings import ObjectiveSettings, SloSettings
 from opsloop.verdict import Reading
@@ -81,6 +82,10 @@ def explain_slo(slo: SloSettings, reading: SloReading, counts: Mapping[float, Co
             f"period: {first} (inside) to {following} (outside), T = {span(period.seconds)}, of which p = {passed:.6g}",
             f"so far: {whole}; left = 1 - (bad / total) / E * p = {_plain(reading.remaining_ratio)}",
         ]
+    why = why_rows(slo)
+    lines.append(
+        f"counted: {f'every event, for {why}' if why else 'roll-ups of quarter-hours, events where a window cuts one'}"
+    )
     for tier, judged in zip(slo_tiers(slo), reading.tiers, strict=True):
         lines += _tier_lines(tier, judged, counts, left=left, period_seconds=length)
     return "\n".join([*lines, reading.sentence])

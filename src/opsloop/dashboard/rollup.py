@@ -24,16 +24,21 @@ from opsloop.settings import SloSettings
 
 __all__ = ["DURATION_BOUNDS_US", "FIRST_TOKEN_BOUNDS_US", "rolled_statement", "why_rows"]
 
+_MS: Final = 1000
 DURATION_BOUNDS_US: Final = tuple(
-    1000 * bound
-    for bound in (100, 200, 250, 300, 400, 500, 750, 1000, 1500, 2000, 2500, 3000, 4000, 5000, 8000)
-    + (10_000, 15_000, 20_000, 30_000, 60_000)
+    _MS * bound
+    for bound in (
+        *(100, 200, 250, 300, 400, 500, 750, 1000, 1500, 2000, 2500, 3000, 4000, 5000, 8000),
+        *(10_000, 15_000, 20_000, 30_000, 60_000),
+    )
 )
 """The durations that the roll-ups count the slower ones of."""
 
 FIRST_TOKEN_BOUNDS_US: Final = tuple(
-    1000 * bound for bound in (100, 200, 250, 300, 500, 750, 1000, 1500, 2000, 3000, 5000)
+    _MS * bound for bound in (100, 200, 250, 300, 500, 750, 1000, 1500, 2000, 3000, 5000)
 )
+"""... and the times to first token."""
+
 
 def why_rows(slo: SloSettings) -> str:
     """Return why an objective is counted row by row; empty when the roll-ups hold its counts.

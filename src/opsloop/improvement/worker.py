@@ -20,7 +20,7 @@ from opsloop.improvement.incident import Incident
 from opsloop.improvement.proof import sync_guards
 from opsloop.improvement.recurrence import advance, observe
 from opsloop.settings import Settings
-from opsloop.stream import Database
+from opsloop.stream import Database, state_of_kinds
 
 __all__ = ["IncidentWorker", "read_history"]
 
@@ -43,16 +43,21 @@ class IncidentWorker:
         self._clock = clock
         self._seen: tuple[tuple[str, int, int], ...] | None = None
         self._guards: tuple[Guard, ...] = ()
+        self._followed = (0, 0)
 
     def tick(self) -> list[Event]:
         """Do what is due; return the events that were written."""
         now_ns = self._clock.now_ns()
         written = self._record_guards(now_ns)
+        state = state_of_kinds(self._database, ("alert", *HISTORY_KINDS), end_ns=now_ns)
+        if state == self._followed:
+            return written
         alerts = self._transitions(now_ns)
         if alerts:
             followed = self._follow(alerts)
             self._database.append(followed)
             written += followed
+        self._followed = state
         return written
 
     def _transitions(self, now_ns: int) -> list[Event]:

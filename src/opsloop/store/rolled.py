@@ -20,7 +20,7 @@ _QUIET = (
 
 
 def roll_up_quiet_days(stream: ClickHouseStream, *, quiet_seconds: int = QUIET_SECONDS) -> list[str]:
-    """Have the engine roll up every day with quiet parts that are not; return the days. It works on in the background."""
+    """Have the engine roll up, in the background, every day with quiet parts that are not; return the days."""
     parameters = {"name": stream.database, "quiet": quiet_seconds}
     days = [row[0] for row in stream.rows(Statement(_QUIET, parameters))]
     for day in days:

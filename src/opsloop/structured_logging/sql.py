@@ -38,9 +38,9 @@ def facets_statement(where: Filter, *, start_ns: int, end_ns: int, limit: int = 
         parameters |= others.parameters
         pairs.append(f"('{field}', toString({field}), toBool({others.sql}))")
     counted = f"SELECT {', '.join(FACETS)}, count() AS n FROM events WHERE {{}} AND {condition.sql} GROUP BY ALL"
-    split, plan, places = cut((start_ns, end_ns)), "", (_WINDOW,)
+    split, plan, places = cut((start_ns, end_ns)), "", [_WINDOW]
     if split.whole >= WORTHWHILE and on_keys(common):
-        plan, places = PLAN, (split.slots, split.rows)
+        plan, places = PLAN, [split.slots, split.rows]
     groups = " UNION ALL ".join(counted.replace("{}", place) for place in places)
     sql = (
         f"SELECT pair.1 AS name, pair.2 AS value, sum(n) AS occurrences FROM ({groups})"
