@@ -151,7 +151,7 @@ def test_a_budget_explains_itself(ask, clickhouse, clock):
     """Every tier shows both windows as fractions, the edge, the evidence, and what a full outage would do."""
     clickhouse.append(hour(clock))
     answer = ask("/api/signals/explain", id="availability")
-    assert answer["text"].splitlines()[:9] == [
+    assert answer["text"].splitlines()[:10] == [
         "availability: 99.5% good by availability over 30 d",
         "budget: E = 1 - 0.995 = 0.005",
         "period: 30 / 600 = 0.05; left = 1 - (bad / total) / E = -9",

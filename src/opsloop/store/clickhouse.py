@@ -52,11 +52,6 @@ ENGINE_OPTIONS: Final = {
     "uncompressed_cache_size": str(16 * 1024 * 1024),
     "index_mark_cache_size": str(16 * 1024 * 1024),
 }
-CLUSTER_OPTIONS: Final = {
-    # An answer means stored: on every shard that is concerned, and on most of its replicas.
-    "distributed_foreground_insert": 1,
-    "insert_quorum": "auto",
-}
 SESSION: Final = {
     # To look whether a roll-up fits costs any statement 15 ms: those that are written to fit one ask for it.
     "optimize_use_projections": 0,
@@ -65,6 +60,11 @@ SESSION: Final = {
     "compile_aggregate_expressions": 0,
     # Indexes tell which granules to read before reading begins, for all threads at once.
     "use_skip_indexes_on_data_read": 0,
+}
+CLUSTER_SESSION: Final = SESSION | {
+    # An answer means stored: on every shard that is concerned, and on most of its replicas.
+    "distributed_foreground_insert": 1,
+    "insert_quorum": "auto",
 }
 
 
@@ -280,7 +280,7 @@ class ClickHouseStream:
         return self._writer
 
     def _connect(self, database: str) -> Client:
-        return clickhouse_connect.get_client(dsn=self._dsn, database=database, settings=SESSION, **self._options)
+        return clickhouse_connect.get_client(dsn=self._dsn, database=database, **self._options)
 
     def _migrate(self) -> int:
         """Apply every schema file that this database has not seen, in order; return the version reached.
@@ -396,9 +396,10 @@ def _place(location: str, database: str) -> tuple[str, str, str, dict[str, Any],
         path, _, query = path.partition("?")
         cluster = dict(parse_qsl(query)).get("cluster", "")
         scheme = {"clickhouse": "http", "clickhouses": "https"}.get(scheme, scheme)
-        options: dict[str, Any] = {"autogenerate_session_id": False}
-        if cluster:
-            options["settings"] = CLUSTER_OPTIONS
+        options: dict[str, Any] = {
+            "autogenerate_session_id": False,
+            "settings": CLUSTER_SESSION if cluster else SESSION,
+        }
         return f"{scheme}://{address}", database or path or "opsloop", cluster, options, None
     place = location.removeprefix("chdb://") or ":memory:"
     folder = None
@@ -410,7 +411,8 @@ def _place(location: str, database: str) -> tuple[str, str, str, dict[str, Any],
             message = f"cannot make the store's folder {folder}: {cause.strerror}"
             raise StoreError(message, fix="choose a folder that can be written with --store") from cause
         place = str(folder / "clickhouse")
-    return f"chdb://{place}", database or "opsloop", "", {"chdb_options": ENGINE_OPTIONS}, folder
+    options = {"chdb_options": ENGINE_OPTIONS, "settings": SESSION}
+    return f"chdb://{place}", database or "opsloop", "", options, folder
 
 
 def _event(row: tuple[Any, ...]) -> Event:

@@ -14,16 +14,17 @@ QUIET_SECONDS = 600
 """A part that is younger may still be merged, which rolls it up anyway."""
 
 _QUIET = (
-    "SELECT DISTINCT partition FROM system.parts WHERE active AND table = 'events' AND database = {name:String}"
-    " AND NOT has(projections, 'rollup') AND modification_time < now() - {quiet:Int32} ORDER BY partition"
+    "SELECT DISTINCT partition FROM {parts} WHERE active AND table = {{table:String}} AND database = {{name:String}}"
+    " AND NOT has(projections, 'rollup') AND modification_time < now() - {{quiet:Int32}} ORDER BY partition"
 )
 
 
 def roll_up_quiet_days(stream: ClickHouseStream, *, quiet_seconds: int = QUIET_SECONDS) -> list[str]:
-    """Have the engine roll up, in the background, every day with quiet parts that are not; return the days."""
-    parameters = {"name": stream.database, "quiet": quiet_seconds}
-    days = [row[0] for row in stream.rows(Statement(_QUIET, parameters))]
+    """Have the engine roll up every day with quiet parts that are not, in the background; return the days."""
+    values = {"table": stream.local("events"), "name": stream.database, "quiet": quiet_seconds}
+    days = [row[0] for row in stream.rows(Statement(_QUIET.format(parts=stream.system("parts")), values))]
     for day in days:
-        sql = f"ALTER TABLE events MATERIALIZE PROJECTION rollup IN PARTITION {int(day)} SETTINGS mutations_sync = 0"
-        stream.command(Statement(sql))
+        stream.define(
+            f"ALTER TABLE events MATERIALIZE PROJECTION rollup IN PARTITION {int(day)} SETTINGS mutations_sync = 0"
+        )
     return days
