@@ -14,7 +14,7 @@ from opsloop.clock import NANOSECONDS
 from opsloop.dashboard import measure
 from opsloop.dashboard.api import endpoints
 from opsloop.dashboard.budgets import budget_series
-from opsloop.dashboard.evaluation import read_signals
+from opsloop.dashboard.evaluation import read_series, read_signals
 from opsloop.dashboard.worker import SignalWorker
 from opsloop.errors import EventError, OpsloopError
 from opsloop.event import Event, event_from_mapping
@@ -30,7 +30,7 @@ UP = SloSettings(id="up", target=0.9)
 
 def minutes(database, *, end_ns=END_NS):
     """Return the signals of each minute of the last half hour."""
-    return read_signals(database, start_ns=end_ns - 30 * MINUTE_NS, end_ns=end_ns, step_ns=MINUTE_NS)
+    return read_series(database, start_ns=end_ns - 30 * MINUTE_NS, end_ns=end_ns, step_ns=MINUTE_NS)[1]
 
 
 @twins
@@ -147,7 +147,7 @@ def test_a_text_that_is_no_number_is_no_measurement(value, clickhouse):
             Event(ts_ns=END_NS, event="limit", attributes={"limits": {"rpm": {"used_ratio": value}}}),
         ]
     )
-    (found,) = read_signals(clickhouse, start_ns=END_NS - MINUTE_NS, end_ns=END_NS)
+    found = read_signals(clickhouse, start_ns=END_NS - MINUTE_NS, end_ns=END_NS)
     assert [measure(name).read(found).value for name in ("quality_mean", "saturation_ratio")] == [None, None]
 
 

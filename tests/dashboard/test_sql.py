@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from opsloop.clock import NANOSECONDS
 from opsloop.dashboard import Count, Window, count_slo, signals
 from opsloop.dashboard.budgets import budget_series
-from opsloop.dashboard.evaluation import grid, read_signals, read_slos
+from opsloop.dashboard.evaluation import grid, read_series, read_signals, read_slos
 from opsloop.dashboard.period import period_of
 from opsloop.dashboard.slo import judge_slo, period_seconds
 from opsloop.event import Event
@@ -57,18 +57,19 @@ def test_a_window_in_sql_is_the_window_in_python(clickhouse, events, slots, labe
     """Latency, traffic, errors, saturation, quality and cost of one window are equal, also where attributes are odd."""
     only(clickhouse, events)
     start_ns = END_NS - 5 * MINUTE_NS
-    (found,) = read_signals(clickhouse, start_ns=start_ns, end_ns=END_NS, labels=labels, slots=slots)
+    found = read_signals(clickhouse, start_ns=start_ns, end_ns=END_NS, labels=labels, slots=slots)
     same(found, signals(Window.of(events, start_ns=start_ns, end_ns=END_NS, labels=labels), slots=slots))
 
 
 @twins
 @given(events=streams, slots=slots, shift=st.integers(0, 59))
 def test_each_step_of_a_series_is_a_window_of_its_own(clickhouse, events, slots, shift):
-    """A series is the signals of its steps, the empty and the clipped ones too."""
+    """A series is the signals of its steps, the empty and the clipped ones too; the window comes with it."""
     only(clickhouse, events)
     start_ns, end_ns = END_NS - 5 * MINUTE_NS - shift * NANOSECONDS, END_NS - shift * NANOSECONDS // 2
     steps = grid(start_ns=start_ns, end_ns=end_ns, step_ns=MINUTE_NS)
-    found = read_signals(clickhouse, start_ns=start_ns, end_ns=end_ns, step_ns=MINUTE_NS, slots=slots)
+    whole, found = read_series(clickhouse, start_ns=start_ns, end_ns=end_ns, step_ns=MINUTE_NS, slots=slots)
+    same(whole, signals(Window.of(events, start_ns=start_ns, end_ns=end_ns), slots=slots))
     for each, (first, last) in zip(found, steps, strict=True):
         same(each, signals(Window.of(events, start_ns=first, end_ns=last), slots=slots))
 
@@ -112,7 +113,7 @@ def test_an_event_at_the_end_counts_and_one_at_the_start_does_not(clickhouse, se
     """Windows are (start, end] in SQL as in Python."""
     start_ns = END_NS - round(seconds * NANOSECONDS)
     clickhouse.append([Event(ts_ns=moment, event="request", error=True) for moment in (start_ns, END_NS)])
-    (found,) = read_signals(clickhouse, start_ns=start_ns, end_ns=END_NS)
+    found = read_signals(clickhouse, start_ns=start_ns, end_ns=END_NS)
     assert found.errors.requests == 1
     (slo,) = read_slos(clickhouse, SLOS[:1], end_ns=END_NS)
     assert (slo.bad, slo.total) == (2, 2)
@@ -128,7 +129,7 @@ def test_the_latest_gauge_counts_and_of_one_instant_the_last_that_arrived(clickh
         for back, model, value in ((9, "", 9), (5, "", 8), (5, "", 3), (7, "small", 4))
     ]
     clickhouse.append(events)
-    (found,) = read_signals(clickhouse, start_ns=END_NS - MINUTE_NS, end_ns=END_NS)
+    found = read_signals(clickhouse, start_ns=END_NS - MINUTE_NS, end_ns=END_NS)
     assert (found.saturation.ratio, found.saturation.n) == (0.4, 4)
     same(found, signals(Window.of(events, start_ns=END_NS - MINUTE_NS, end_ns=END_NS)))
 
@@ -139,7 +140,7 @@ def test_a_full_cache_and_its_queue_in_sql_are_those_in_python(clickhouse, event
     """The two conditions of a gauge with a queue hold alike, for each series, whatever came last."""
     only(clickhouse, events)
     start_ns = END_NS - 15 * MINUTE_NS
-    (found,) = read_signals(clickhouse, start_ns=start_ns, end_ns=END_NS)
+    found = read_signals(clickhouse, start_ns=start_ns, end_ns=END_NS)
     assert found.saturation == signals(Window.of(events, start_ns=start_ns, end_ns=END_NS)).saturation
 
 
@@ -151,5 +152,5 @@ def test_a_full_cache_counts_in_sql_while_requests_wait(clickhouse):
         queue = {"name": "waiting", "value": waiting}
         clickhouse.append([Event(ts_ns=ts_ns, event="gauge", attributes=each) for each in (cache, queue)])
     start_ns = END_NS - 2 * MINUTE_NS
-    found = read_signals(clickhouse, start_ns=start_ns, end_ns=END_NS, step_ns=MINUTE_NS)
+    _, found = read_series(clickhouse, start_ns=start_ns, end_ns=END_NS, step_ns=MINUTE_NS)
     assert [each.saturation.by_resource for each in found] == [{"cache": 0.0}, {"cache": 0.95}]

@@ -19,6 +19,7 @@ from opsloop.dashboard.evaluation import (
     read_absences,
     read_last_known,
     read_objectives,
+    read_series,
     read_signals,
     read_slos,
     slots_of,
@@ -101,8 +102,7 @@ class _Room:
         settings, database = self._settings, self._database
         start_ns, end_ns = window_of(arguments, clock=self._clock)
         step_seconds = step_of(start_ns=start_ns, end_ns=end_ns)
-        (whole,) = read_signals(database, start_ns=start_ns, end_ns=end_ns, slots=self._slots)
-        steps = read_signals(
+        whole, steps = read_series(
             database, start_ns=start_ns, end_ns=end_ns, step_ns=step_seconds * NANOSECONDS, slots=self._slots
         )
         readings = read_objectives(database, settings.objective, end_ns=end_ns, slots=self._slots)
@@ -166,7 +166,7 @@ class _Room:
         else:
             before = earlier(way, start_ns=start_ns, end_ns=end_ns)
         old, new = (
-            read_signals(self._database, start_ns=first, end_ns=last, slots=self._slots)[0]
+            read_signals(self._database, start_ns=first, end_ns=last, slots=self._slots)
             for first, last in (before, after)
         )
         return compared(way, _SHOWN, old, new, release=release)

@@ -30,6 +30,7 @@ __all__ = [
     "read_absences",
     "read_last_known",
     "read_objectives",
+    "read_series",
     "read_signals",
     "read_slos",
     "slots_of",
@@ -85,27 +86,29 @@ def read_signals(
     *,
     start_ns: int,
     end_ns: int,
-    step_ns: int | None = None,
     labels: Mapping[str, str] | None = None,
     slots: int | None = None,
     levels: bool = True,
-) -> list[Signals]:
-    """Return the signals of a window, or of each of its steps, in two statements; in one without ``levels``.
+) -> Signals:
+    """Return the signals of a window, in two statements; in one without ``levels``.
 
     Levels are what saturation is worked out from; without them it is not known.
     """
-    windows = [(start_ns, end_ns)]
-    if step_ns is not None:
-        windows = grid(start_ns=start_ns, end_ns=end_ns, step_ns=step_ns)
-    return signals_from_rows(
-        database.rows(signals_statement(start_ns=start_ns, end_ns=end_ns, step_ns=step_ns, labels=labels)),
-        database.rows(levels_statement(start_ns=start_ns, end_ns=end_ns, step_ns=step_ns, labels=labels))
-        if levels
-        else (),
-        windows=windows,
-        step_ns=step_ns,
-        slots=slots,
-    )
+    rows = database.rows(signals_statement(start_ns=start_ns, end_ns=end_ns, labels=labels))
+    seen = database.rows(levels_statement(start_ns=start_ns, end_ns=end_ns, labels=labels)) if levels else ()
+    (signals,) = signals_from_rows(rows, seen, windows=[(start_ns, end_ns)], slots=slots)
+    return signals
+
+
+def read_series(
+    database: Database, *, start_ns: int, end_ns: int, step_ns: int, slots: int | None = None
+) -> tuple[Signals, list[Signals]]:
+    """Return the signals of a window and of each of its steps, in the same two statements."""
+    rows = database.rows(signals_statement(start_ns=start_ns, end_ns=end_ns, step_ns=step_ns))
+    seen = database.rows(levels_statement(start_ns=start_ns, end_ns=end_ns, step_ns=step_ns))
+    (whole,) = signals_from_rows(rows, seen, windows=[(start_ns, end_ns)], slots=slots)
+    steps = grid(start_ns=start_ns, end_ns=end_ns, step_ns=step_ns)
+    return whole, signals_from_rows(rows, seen, windows=steps, step_ns=step_ns, slots=slots)
 
 
 def read_objectives(
@@ -120,7 +123,7 @@ def read_objectives(
         start_ns = end_ns - round(objective.window_seconds * NANOSECONDS)
         key = _window(objective)
         if key not in read:
-            (read[key],) = read_signals(
+            read[key] = read_signals(
                 database, start_ns=start_ns, end_ns=end_ns, labels=objective.labels, slots=slots, levels=key in full
             )
         readings.append(judge(what.read(read[key]), objective, start_ns=start_ns, end_ns=end_ns))
@@ -156,7 +159,7 @@ def _seen(
     """Return what an objective counts, and how many of these were seen in a window."""
     if isinstance(objective, ObjectiveSettings):
         what = measure(objective.measure)
-        (seen,) = read_signals(database, start_ns=start_ns, end_ns=end_ns, labels=objective.labels)
+        seen = read_signals(database, start_ns=start_ns, end_ns=end_ns, labels=objective.labels)
         measured = what.read(seen)
         return what.counted, 0 if measured.value is None else measured.n
     statement = budget_series_statement([objective], start_ns=start_ns, end_ns=end_ns, step_ns=end_ns - start_ns)

@@ -8,7 +8,7 @@ property test holds each equal to its plain form.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from opsloop.clock import NANOSECONDS
 from opsloop.dashboard.burn import Count
@@ -38,8 +38,8 @@ __all__ = [
 ]
 
 
-_PLAIN: Final = " SETTINGS compile_expressions = 0, compile_aggregate_expressions = 0"
-"""Every tick has new constants: machine code made for the last one is never used again, and making it takes longest."""
+_WHOLE: Final = -1
+"""What a row about a whole window has for a step: on the grid of a clock since 1970 there is no such one."""
 
 
 def _names(values: Iterable[str]) -> str:
@@ -133,54 +133,77 @@ _COLUMNS: Final[Mapping[str, str]] = {
 def signals_statement(
     *, start_ns: int, end_ns: int, step_ns: int | None = None, labels: Mapping[str, str] | None = None
 ) -> Statement:
-    """Return the statement of all counts, sums and quantiles of ``(start_ns, end_ns]``, or of each step in it.
+    """Return the statement of all counts, sums and quantiles of ``(start_ns, end_ns]``, and of each step in it.
 
-    Steps lie on the grid of multiples of ``step_ns``; each row begins with its number on the grid, 0 without steps.
+    Steps lie on the grid of multiples of ``step_ns``; each row begins with its number on the grid, that of the whole
+    window with -1. Both come from one reading.
     """
     where, key, parameters = _scope(start_ns=start_ns, end_ns=end_ns, step_ns=step_ns, labels=labels)
     inner = ", ".join((f"*, {key} AS step", *_NAMED, *_SCORING, *_LEAVES))
     columns = ", ".join(_COLUMNS.values())
-    return Statement(
-        f"SELECT step, {columns} FROM (SELECT {inner} FROM events WHERE {where}) GROUP BY step", parameters
-    )
+    step, groups = _grouped(step_ns)
+    sql = f"SELECT {step}, {columns} FROM (SELECT {inner} FROM events WHERE {where}) GROUP BY {groups}"
+    return Statement(sql, parameters)
+
+
+_HEAD, _TAIL = len("limits."), len(".used_ratio")
+_VALUE, _MOST, _RUNNING = (_number(f"leaves['{name}']") for name in ("value", "limit", "in_flight"))
+_LATEST: Final = "argMax(level, (ts_ns, sequence))"
+_HIGH: Final = f"quantileExactInclusive({LEVEL!r})(level)"
+
+
+class _Levels(NamedTuple):
+    """How levels are read off the events of one kind: apart, each kind reads only its own leaves."""
+
+    told: str
+    """What a row tells, as ``level`` and by the keys."""
+    source: str
+    keys: tuple[str, ...]
+    result: str
+    """Kind, name, observations, level, service, model, series and queue of a group."""
+
+
+_LEVELS: Final[Mapping[str, _Levels]] = {
+    "gauge": _Levels(
+        "seen.1 AS kind, leaves['name'] AS name, toString(service) AS by_service, toString(model) AS by_model,"
+        " leaves['series'] AS series, seen.2 AS queue, seen.3 AS level, ts_ns, sequence",
+        f"events ARRAY JOIN [tuple('gauge', leaves['queue'], if({_MOST} != 0, {_VALUE} / {_MOST}, NULL)),"
+        f" tuple('queue', '', if(has(queues, leaves['name']), {_VALUE}, NULL))] AS seen",
+        ("kind", "name", "by_service", "by_model", "series"),
+        f"kind, name, count(), {_LATEST}, by_service, by_model, series, argMax(queue, (ts_ns, sequence))",
+    ),
+    "limit": _Levels(
+        f"path, if(startsWith(path, 'limits.') AND endsWith(path, '.used_ratio') AND length(path) > {_HEAD + _TAIL},"
+        f" {_number('leaf')}, NULL) AS level",
+        "events ARRAY JOIN mapKeys(leaves) AS path, mapValues(leaves) AS leaf",
+        ("path",),
+        f"'limit', substring(path, {_HEAD + 1}, length(path) - {_HEAD + _TAIL}), count(), {_HIGH}, '', '', '', ''",
+    ),
+    "request": _Levels(f"{_RUNNING} AS level", "events", (), f"'{SLOTS}', '', count(), {_HIGH}, '', '', '', ''"),
+}
 
 
 def levels_statement(
     *, start_ns: int, end_ns: int, step_ns: int | None = None, labels: Mapping[str, str] | None = None
 ) -> Statement:
-    """Return the statement of the resources' levels.
+    """Return the statement of the resources' levels, in the window and in each of its steps.
 
     Its rows are (step, kind, name, observations, level, service, model, series, queue). A gauge that others name as
     their queue has a second row, of the kind ``queue``, whose level is its latest value.
     """
     where, key, parameters = _scope(start_ns=start_ns, end_ns=end_ns, step_ns=step_ns, labels=labels)
-    value, limit = _number("leaves['value']"), _number("leaves['limit']")
-    running = _number("leaves['in_flight']")
-    head, tail = len("limits."), len(".used_ratio")
-    place = "toString(service), toString(model), leaves['series']"
-    observed = (
-        "multiIf("
-        f"event = 'gauge', [tuple('gauge', leaves['name'], {place}, leaves['queue'],"
-        f" if({limit} != 0, {value} / {limit}, NULL)),"
-        f" tuple('queue', leaves['name'], {place}, '', if(has(queues, leaves['name']), {value}, NULL))],"
-        f" event = 'limit', arrayMap((path, leaf) -> tuple('limit', substring(path, {head + 1},"
-        f" length(path) - {head + tail}), '', '', '', '', if(startsWith(path, 'limits.')"
-        f" AND endsWith(path, '.used_ratio') AND length(path) > {head + tail}, {_number('leaf')}, NULL)),"
-        " arrayMap(path -> toString(path), mapKeys(leaves)), mapValues(leaves)),"
-        f" [tuple('{SLOTS}', '', '', '', '', '', {running})])"
+    parts = []
+    for kind, (told, source, keys, result) in _LEVELS.items():
+        step, groups = _grouped(step_ns, *keys)
+        parts.append(
+            f"SELECT {step}, {result} FROM (SELECT {key} AS step, {told} FROM {source} WHERE {where}"
+            f" AND event = '{kind}') WHERE ifNull(level >= 0 AND level <= {LARGEST!r}, false) GROUP BY {groups}"
+        )
+    queues = (
+        f"SELECT groupUniqArrayArray(splitByChar(' ', leaves['queue'])) FROM events WHERE {where}"
+        " AND event = 'gauge' AND leaves['queue'] != ''"
     )
-    sql = (
-        "WITH (SELECT groupUniqArrayArray(splitByChar(' ', leaves['queue'])) FROM events"
-        f" WHERE {where} AND event = 'gauge' AND leaves['queue'] != '') AS queues "
-        "SELECT step, seen.1 AS kind, seen.2 AS name, count(),"
-        f" if(kind IN ('gauge', 'queue'), argMax(level, (ts_ns, sequence)), quantileExactInclusive({LEVEL!r})(level)),"
-        " seen.3, seen.4, seen.5, argMax(seen.6, (ts_ns, sequence)) FROM ("
-        f"SELECT ts_ns, sequence, {key} AS step, arrayJoin({observed}) AS seen, assumeNotNull(seen.7) AS level"
-        f" FROM events WHERE {where} AND event IN ('gauge', 'limit', 'request')"
-        f" AND ifNull(seen.7 >= 0 AND seen.7 <= {LARGEST!r}, false)"
-        f") GROUP BY step, kind, name, seen.3, seen.4, seen.5{_PLAIN}"
-    )
-    return Statement(sql, parameters)
+    return Statement(f"WITH ({queues}) AS queues {' UNION ALL '.join(parts)}", parameters)
 
 
 def signals_from_rows(
@@ -198,7 +221,7 @@ def signals_from_rows(
         seen.setdefault(row[0], []).append(row)
     result = []
     for start_ns, end_ns in windows:
-        step = 0 if step_ns is None else -(-end_ns // step_ns)
+        step = _WHOLE if step_ns is None else -(-end_ns // step_ns)
         numbers = found.get(step, _NOTHING)
         result.append(_signals(numbers, _saturation(seen.get(step, ()), slots), start_ns=start_ns, end_ns=end_ns))
     return result
@@ -210,13 +233,21 @@ _NOTHING: Final[dict[str, Any]] = {
 }
 
 
+def _grouped(step_ns: int | None, *keys: str) -> tuple[str, str]:
+    """Return the step to select and what to group by: these keys in the whole window, and in each of its steps."""
+    by_step, whole = ", ".join(("step", *keys)), ", ".join(keys)
+    if step_ns is None:
+        return "step", by_step
+    return f"if(grouping(step) = 1, {_WHOLE}, step)", f"GROUPING SETS (({by_step}), ({whole})) HAVING count() > 0"
+
+
 def _scope(
     *, start_ns: int, end_ns: int, step_ns: int | None, labels: Mapping[str, str] | None
 ) -> tuple[str, str, dict[str, Any]]:
     """Return the condition of a window, the expression of a row's step, and the parameters of both."""
     selected = compile_filter(equals(**(labels or {})), prefix="label")
     parameters = {**selected.parameters, "start_ns": start_ns, "end_ns": end_ns}
-    key = "0"
+    key = f"{_WHOLE}"
     if step_ns is not None:
         parameters["step_ns"] = step_ns
         key = "intDiv(ts_ns + {step_ns:Int64} - 1, {step_ns:Int64})"
@@ -283,7 +314,7 @@ def slo_statement(slos: Sequence[SloSettings], *, end_ns: int) -> Statement:
     """
     starts = slo_starts(slos, end_ns=end_ns)
     inner, parameters = judged(slos, start_ns=starts[-1], end_ns=end_ns)
-    sql = f"SELECT {slo_band(starts)} AS band, {_counts(slos)} FROM ({inner}) GROUP BY band{_PLAIN}"
+    sql = f"SELECT {slo_band(starts)} AS band, {_counts(slos)} FROM ({inner}) GROUP BY band"
     return Statement(sql, parameters)
 
 
@@ -327,7 +358,7 @@ def budget_series_statement(slos: Sequence[SloSettings], *, start_ns: int, end_n
     inner, parameters = judged(slos, start_ns=start_ns, end_ns=end_ns)
     key = "intDiv({end_ns:Int64} - ts_ns, {step_ns:Int64})"
     parameters["step_ns"] = step_ns
-    return Statement(f"SELECT {key} AS step, {_counts(slos)} FROM ({inner}) GROUP BY step{_PLAIN}", parameters)
+    return Statement(f"SELECT {key} AS step, {_counts(slos)} FROM ({inner}) GROUP BY step", parameters)
 
 
 def budget_series_from_rows(

@@ -52,7 +52,7 @@ class SignalGauges:
         end_ns = self._clock.now_ns()
         start_ns = end_ns - round(WINDOW_SECONDS * NANOSECONDS)
         slots = slots_of(settings)
-        (signals,) = read_signals(database, start_ns=start_ns, end_ns=end_ns, slots=slots)
+        signals = read_signals(database, start_ns=start_ns, end_ns=end_ns, slots=slots)
         readings = read_objectives(database, settings.objective, end_ns=end_ns, slots=slots)
         counts: dict[str, dict[float, Count]] = {}
         if settings.slo:

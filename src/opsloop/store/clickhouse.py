@@ -58,8 +58,14 @@ SESSION: Final = {
     # Every question has new constants: machine code that is made for one is never used again.
     "compile_expressions": 0,
     "compile_aggregate_expressions": 0,
+    # Each leaf that is asked for would be read out of the whole map again.
+    "optimize_functions_to_subcolumns": 0,
+    # Leaves are wide: a block of the usual size leaves the caches, and a second thread without work.
+    "max_block_size": 8192,
     # Indexes tell which granules to read before reading begins, for all threads at once.
     "use_skip_indexes_on_data_read": 0,
+    # The latest lines are in the newest part: the first chunk of every other one need not be read to see that.
+    "read_in_order_use_buffering": 0,
 }
 CLUSTER_SESSION: Final = SESSION | {
     # An answer means stored: on every shard that is concerned, and on most of its replicas.
