@@ -15,10 +15,11 @@ import msgspec
 from opsloop.errors import InputError, NotFoundError
 from opsloop.event import SEVERITIES, Event
 from opsloop.filter import And, Compare, Filter, Op, Or
-from opsloop.stream import Source
+from opsloop.stream import Database, Source
 from opsloop.structured_logging.baseline import siblings_of, slow_steps, usual
 from opsloop.structured_logging.links import linked, losses
 from opsloop.structured_logging.scope import MODEL_CALLS
+from opsloop.structured_logging.sql import ids_statement
 from opsloop.structured_logging.story import Story, Totals
 from opsloop.structured_logging.tree import Node, critical_path, end_ns, is_span, plant, walk
 
@@ -51,20 +52,18 @@ def correlate(
     keys = {name: value for name, value in wanted.items() if value}
     if not keys:
         raise InputError("correlate needs an id", fix="give request_id, trace_id, session_id or user_id")
-    own = source.query(And(tuple(Compare(name, Op.EQ, value) for name, value in keys.items())), limit=limit)
+    by_keys = tuple(Compare(name, Op.EQ, value) for name, value in keys.items())
+    own = _ids(source, And(by_keys), limit=limit)
     if not own:
         named = ", ".join(f"{name} {value!r}" for name, value in keys.items())
         raise NotFoundError(f"no event has {named}", fix="check the id and the store's retention")
-    traces = tuple(dict.fromkeys(event.trace_id for event in own if event.trace_id))
+    traces = dict.fromkeys(trace for trace, _ in own if trace)
     many = (session_id or user_id) and not request_id
-    requests = {event.request_id for event in own if event.request_id} if many else set()
-    found = own
-    if traces or requests:
-        more: list[Filter] = [Compare("trace_id", Op.EQ, trace) for trace in traces]
-        more += [Compare("request_id", Op.EQ, name) for name in sorted(requests)]
-        more += [Compare(name, Op.EQ, value) for name, value in keys.items()]
-        found = source.query(Or(tuple(more)), limit=limit)
-    name = request_id or next((event.request_id for event in own if event.request_id), "")
+    requests = {request for _, request in own if request} if many else set()
+    wider: list[Filter] = [Compare("trace_id", Op.EQ, trace) for trace in traces]
+    wider += [Compare("request_id", Op.EQ, name) for name in sorted(requests)]
+    found = source.query(Or((*wider, *by_keys)) if wider else And(by_keys), limit=limit)
+    name = request_id or next((request for _, request in own if request), "")
     names = {name, *requests} - {""}
     story = tell(found, name, links=linked(source, names, found) if names else (), lost=losses(source, found))
     story = msgspec.structs.replace(
@@ -76,6 +75,13 @@ def correlate(
         return story
     sentence = f"everything after the first {limit} events"
     return msgspec.structs.replace(story, missing=(*story.missing, sentence), complete=False)
+
+
+def _ids(source: Source, where: Filter, *, limit: int) -> list[tuple[str, str]]:
+    """Return the ids of trace and request of matching events, each pair once, in the order of their first events."""
+    if isinstance(source, Database):
+        return [(trace, request) for trace, request in source.rows(ids_statement(where, limit=limit))]
+    return list(dict.fromkeys((event.trace_id, event.request_id) for event in source.query(where, limit=limit)))
 
 
 def tell(

@@ -17,6 +17,7 @@ __all__ = [
     "groups_from_rows",
     "histogram_from_rows",
     "histogram_statement",
+    "ids_statement",
     "summary_statement",
 ]
 
@@ -79,6 +80,16 @@ def histogram_from_rows(rows: Iterable[Sequence[Any]], *, start_ns: int, end_ns:
     for step, count, bad in rows:
         total[step], errors[step] = int(count), int(bad)
     return Histogram(start_ns, end_ns, step_width_ns(start_ns, end_ns, steps), tuple(total), tuple(errors))
+
+
+def ids_statement(where: Filter, *, limit: int) -> Statement:
+    """Return the statement of the pairs (trace, request) of matching events: it reads no other column of theirs."""
+    condition = compile_filter(where)
+    sql = (
+        f"SELECT trace_id, request_id FROM events WHERE {condition.sql} GROUP BY trace_id, request_id"
+        " ORDER BY min((ts_ns, sequence)) LIMIT {most:UInt64}"
+    )
+    return Statement(sql, {**condition.parameters, "most": limit})
 
 
 def summary_statement(where: Filter, summary: Summary, *, start_ns: int, end_ns: int) -> Statement:
