@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import io
 import threading
+from collections import Counter
+from contextvars import copy_context
+from decimal import Decimal
+from enum import Enum, IntEnum
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
@@ -13,18 +18,46 @@ from opsloop.clock import ManualClock, SeededIds
 from opsloop.errors import ConfigError
 from opsloop.event import FIELDS, Event, decode_event
 from opsloop.stream import MemoryStream
-from opsloop.structured_logging import BufferedSink, JsonLinesSink, Logger, Pattern, Rules, Sampling
+from opsloop.structured_logging import BufferedSink, JsonLinesSink, Logger, Sampling
+from opsloop.structured_logging.context import CURRENT, Context
 from opsloop.structured_logging.handover import Handover
-from opsloop.structured_logging.redact import PATTERNS, redact, values_may_hold_secrets
+from opsloop.structured_logging.record import make_event
+from opsloop.structured_logging.redact import is_clean, redact
 from opsloop.structured_logging.sinks import flat_line
 
 names = st.sampled_from(
     ["words", "tool", "tenant", "duration_us", "error", "status_code", "request_id", "level", "msg", "ts", "rejected",
-     "severity", "attributes", "password", "Api_Key", "event_id", "span_id", "note"]
+     "severity", "attributes", "password", "Api_Key", "event_id", "span_id", "note", "ts_ns", "event", "message",
+     "http.method", 'a"b', "order_id", "f0"]
 )  # fmt: skip
+
+
+class Tool(str, Enum):  # noqa: UP042 - a StrEnum's text is its value
+    """A text with another text."""
+
+    SEARCH = "search"
+
+
+class Level(IntEnum):
+    """A number with a name."""
+
+    LOW = 7
+
+
+class Loud(str):
+    """A text that says something else of itself."""
+
+    __slots__ = ()
+
+    def __str__(self):
+        return "loud"
+
+
 texts = st.text(max_size=6) | st.sampled_from(["ann@example.org", "bearer abcdefghijk", "x", "AKIAABCDEFGHIJKLMNOP"])
-scalars = st.none() | st.booleans() | st.integers(-5, 2**70) | st.floats() | texts | st.text(st.characters(codec=None))
-values = scalars | st.lists(scalars, max_size=2) | st.dictionaries(texts, scalars, max_size=2) | st.just(object)
+numbers = st.none() | st.booleans() | st.integers(-5, 2**70) | st.floats()
+odd = st.sampled_from([Tool.SEARCH, Level.LOW, Loud("quiet"), object, UUID(int=5), Decimal("1.5"), b"raw", (1, "x")])
+scalars = numbers | texts | st.text(st.characters(codec=None)) | odd
+values = scalars | st.lists(scalars, max_size=2) | st.dictionaries(texts | names, scalars, max_size=2)
 fields = st.dictionaries(names, values, max_size=4)
 
 
@@ -37,26 +70,35 @@ class Kept(list):
         return 0
 
 
-def story(log, bound, scoped, message, given):
-    """Write one line of each kind that a program writes."""
-    with log.scope(**scoped):
-        bound_log = log.bind(**bound)
-        bound_log.info(message, **given)
-        bound_log.error(message, **given)
-        bound_log.info("plain", count=1, tool="search")
-        bound_log.event("gauge", **given)
+def story(log, bound, contexts, message, calls):
+    """Write what a program writes: again and again at one place, in one context and another."""
+    bound_log = log.bind(**bound)
+    for scoped in contexts:
+        with log.scope(**scoped):
+            for given in calls:
+                bound_log.info(message, **given)
+            bound_log.error(message, **calls[0])
+            bound_log.info("plain", count=1, tool="search")
+            bound_log.debug("below the level")
+            bound_log.event("gauge", **{name: value for name, value in calls[-1].items() if name != "ts_ns"})
 
 
 @settings(max_examples=60)
-@given(bound=fields, scoped=fields, message=texts | scalars, given=fields, secret=st.booleans())
-def test_every_way_gives_the_same_events(bound, scoped, message, given, secret):
+@given(
+    bound=fields,
+    contexts=st.lists(fields, min_size=1, max_size=2),
+    message=texts | scalars,
+    calls=st.lists(fields, min_size=1, max_size=3),
+    secret=st.booleans(),
+)
+def test_every_way_gives_the_same_events(bound, contexts, message, calls, secret):
     """Whatever is bound and passed: at once, handed over, and plain, redacted or not, the events are equal."""
     options = {"clock": ManualClock("2026-01-05T09:00:00Z"), "service": "bot", "redact": secret}
     out, plain, behind = io.BytesIO(), Kept(), Kept()
-    story(Logger(plain, ids=SeededIds(1), **options), bound, scoped, message, given)
-    story(Logger(JsonLinesSink(out), ids=SeededIds(1), **options), bound, scoped, message, given)
+    story(Logger(plain, ids=SeededIds(1), **options), bound, contexts * 2, message, calls)
+    story(Logger(JsonLinesSink(out), ids=SeededIds(1), **options), bound, contexts * 2, message, calls)
     with BufferedSink(behind) as sink:
-        story(Logger(sink, ids=SeededIds(1), **options), bound, scoped, message, given)
+        story(Logger(sink, ids=SeededIds(1), **options), bound, contexts * 2, message, calls)
     assert [decode_event(line) for line in out.getvalue().splitlines()] == plain
     assert behind == plain
 
@@ -71,14 +113,84 @@ def test_a_flat_line_reads_back_as_its_event(attributes):
     assert decode_event(flat_line(event)) == event
 
 
-@given(text=st.text(max_size=30) | st.from_regex(r"[A-Za-z0-9@:=_. -]{0,40}", fullmatch=True))
-def test_the_quick_look_misses_nothing(text):
-    """A text that the quick look lets pass is one that no built-in pattern matches."""
-    if not values_may_hold_secrets(text, {}):
-        assert not any(pattern.compiled.search(text) for pattern in PATTERNS)
-    own = Rules().extended(patterns=[Pattern("ORDER", "ord[a-z]+")])
-    assert values_may_hold_secrets("ordering", {}, own)
-    assert redact(Event(ts_ns=0, event="log", message="ordering"), own).message == "[ORDER_1]"
+@given(value=values | st.lists(st.dictionaries(names, values, max_size=2), max_size=2))
+def test_what_is_clean_is_left_as_it_is(value):
+    """The quick look may ask for a closer one, and never lets pass what redaction would change."""
+    event = make_event(0, "log", {"note": value})
+    if is_clean(value):
+        assert redact(event) is event
+
+
+def lines(out):
+    """Read back what was written."""
+    return [decode_event(line) for line in out.getvalue().splitlines()]
+
+
+def test_lines_at_once_keep_contexts_apart():
+    """One place in the program, called in two requests by turns and by threads: each line has its own request's id."""
+    out = io.BytesIO()
+    log = Logger(JsonLinesSink(out, flush=False)).bind(component="search")
+    requests = [copy_context() for _ in range(4)]
+    for number, context in enumerate(requests):
+        context.run(CURRENT.set, Context().extended(request_id=f"req-{number}"))
+    for _ in range(3):
+        for number, context in enumerate(requests):
+            context.run(log.info, "found", number=number)
+    work = [
+        threading.Thread(target=context.run, args=(lambda n=n: [log.info("found", number=n) for _ in range(300)],))
+        for n, context in enumerate(requests)
+    ]
+    for thread in work:
+        thread.start()
+    for thread in work:
+        thread.join()
+    found = lines(out)
+    assert len(found) == 4 * 303
+    assert {(event.request_id, event.attributes["number"]) for event in found} == {(f"req-{n}", n) for n in range(4)}
+
+
+class Full(io.BytesIO):
+    """A file on a full disk."""
+
+    def write(self, data):
+        """Refuse."""
+        raise OSError(28, "No space left on device")
+
+
+def test_a_line_that_cannot_be_written_is_counted_once():
+    """Each refusal counts one, the reason is kept, and nothing reaches the host."""
+    log = Logger(JsonLinesSink(Full(), flush=False))
+    for number in range(3):
+        log.info("found", number=number)
+    log.info("found", number=object)
+    assert (log.failed, log.last_error) == (4, "OSError: [Errno 28] No space left on device")
+
+
+def test_lines_at_once_are_thinned_and_carry_their_probability(clock):
+    """A sampled kind takes the plain way, so each line that is kept tells its probability."""
+    out = io.BytesIO()
+    log = Logger(JsonLinesSink(out), clock=clock, sample=0.5)
+    for number in range(200):
+        log.info("found", number=number)
+        log.error("failed", number=number)
+    kept = Counter((event.message, event.attributes["sample_probability"]) for event in lines(out))
+    assert kept["failed", 1.0] == 200
+    assert 70 < kept["found", 0.5] < 130
+    assert len(kept) == 2
+
+
+def test_a_place_that_says_ever_more_is_followed():
+    """Fields that come and go, numbers that become texts, more names than a shape takes: each line is whole."""
+    out = io.BytesIO()
+    log = Logger(JsonLinesSink(out))
+    calls = [{"score": 0.5}, {"score": 1, "reason": None}, {"reason": "late"}, {"score": "none"}, {}]
+    calls += [{f"name{number}": number, f"name{number + 1}": "ann@example.org"} for number in range(80)]
+    for call in calls:
+        log.info("scored", **call)
+    cleaned = [
+        {name: "[EMAIL_1]" if value == "ann@example.org" else value for name, value in call.items()} for call in calls
+    ]
+    assert [event.attributes for event in lines(out)] == cleaned
 
 
 def test_a_handed_over_event_is_a_copy():

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from opsloop.event import Event
 from opsloop.structured_logging import Logger, Pattern, Rules, redact
-from opsloop.structured_logging.redact import DEFAULT_RULES, Tokens, iban_valid, luhn_valid
+from opsloop.structured_logging.patterns import PATTERNS, iban_valid, luhn_valid
+from opsloop.structured_logging.redact import DEFAULT_RULES, Tokens
 from tests.strategies import events
 
 
@@ -108,6 +110,32 @@ def test_own_rules_are_tried_first():
     assert redact(event, Rules().extended(patterns=[order])).message == "[ORDER_1] [CARD_1]"
     with pytest.raises(re.error):
         Pattern("BAD", "(")
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.name)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@given(data=st.data(), before=st.text(max_size=4), after=st.text(max_size=4))
+def test_whatever_a_pattern_matches_has_its_sign(pattern, data, before, after):
+    """The sign is asked first to save time, so it must stand in every text that the expression matches."""
+    text = before + data.draw(st.from_regex(re.sub(r",4096|,8000", ",40", pattern.expression))) + after
+    if pattern.compiled.search(text):
+        assert pattern.sign(text)
+
+
+def test_the_letters_of_the_signs_have_no_other_case():
+    """What an expression takes for a letter of a sign without looking at its case folds to that letter."""
+    letters = "".join(sorted(set("bearerpasswpwdsecretkey_token")))
+    every = "".join(map(chr, range(sys.maxunicode + 1)))
+    for letter in letters:
+        assert {sign.casefold() for sign in re.findall(f"(?i:{letter})", every)} == {letter}
+
+
+def test_ones_own_pattern_is_tried_without_a_sign():
+    """A pattern of a person's own is tried on every text, and one with a sign only where that is."""
+    rules = Rules().extended(patterns=[Pattern("ORDER", "ord[a-z]+"), Pattern("B", "b", sign=lambda text: "c" in text)])
+    attributes = {"first": "ordering", "second": "b", "third": "bc"}
+    cleaned = redact(Event(ts_ns=0, event="log", attributes=attributes), rules).attributes
+    assert cleaned == {"first": "[ORDER_1]", "second": "b", "third": "[B_1]c"}
 
 
 def test_a_value_has_one_token_throughout_a_request(memory, clock, ids):

@@ -24,9 +24,10 @@ from opsloop.structured_logging.format import format_query
 from opsloop.structured_logging.handler import LoggingHandler
 from opsloop.structured_logging.journey import Journey, journey
 from opsloop.structured_logging.logger import Logger, log
+from opsloop.structured_logging.patterns import Pattern
 from opsloop.structured_logging.propagation import incoming, outgoing
 from opsloop.structured_logging.query import Query, parse_query
-from opsloop.structured_logging.redact import Pattern, Rules, redact
+from opsloop.structured_logging.redact import Rules, redact
 from opsloop.structured_logging.sample import Sampling
 from opsloop.structured_logging.scope import RequestScope, StepScope
 from opsloop.structured_logging.sinks import JsonLinesSink, Tee

@@ -84,7 +84,7 @@ class BufferedSink:
             lane = LANES[-1] if event.event == "request" else LANES[severity]
             number = self.queue.draw()
             if number < self.queue.mark or self.admit(number, severity, lane):
-                self.queue.lanes[lane].append((number, severity, None, event))
+                self.queue.lanes[lane].append((number, severity, _itself, event))
                 kept += 1
         return kept
 
@@ -165,11 +165,11 @@ class BufferedSink:
                 self.written += len(batch)
 
     def _events(self, records: list[tuple[Any, ...]]) -> list[Event]:
-        """Return the events of records: those that came as one, and those that are to be made of a call."""
+        """Return the events of records, which name what makes an event of them after number and severity."""
         events: list[Event] = []
-        for _, severity, output, *rest in records:
+        for _, _, made, *given in records:
             try:
-                event = rest[0] if output is None else output.made(severity, *rest)
+                event = made(*given)
             except SINK_FAILURES as cause:
                 self._fail(1, cause)
             else:
@@ -198,6 +198,10 @@ class BufferedSink:
             message=f"{total} events dropped, the log buffer of {self.queue.capacity} was full",
             attributes={"count": total, "dropped": fresh, "since_ns": since_ns},
         )
+
+
+def _itself(event: Event) -> Event:
+    return event
 
 
 def _flush_at_worker_exit(sink: BufferedSink) -> None:

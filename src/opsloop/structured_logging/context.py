@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from types import MappingProxyType
@@ -21,11 +21,12 @@ import msgspec
 from opsloop.structured_logging.record import frozen, thawed
 from opsloop.structured_logging.redact import Tokens
 
-__all__ = ["CURRENT", "Context", "Scope", "Seen", "current", "enter", "isolated", "leave", "use", "wrap"]
+__all__ = ["CURRENT", "NOTHING", "Context", "Scope", "Seen", "current", "enter", "isolated", "leave", "use", "wrap"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+NOTHING: Final[MappingProxyType[str, Any]] = MappingProxyType({})
+"""No fields."""
 
 
 class Seen(NamedTuple):
@@ -49,16 +50,18 @@ class Scope(Protocol):
         ...
 
 
-class Context(msgspec.Struct, frozen=True):
+class Context(msgspec.Struct, frozen=True, eq=False):
     """What is bound: fields for every event, the innermost open scope, and the request's redaction tokens."""
 
-    fields: Mapping[str, Any] = NOTHING
+    fields: MappingProxyType[str, Any] = NOTHING
     scope: Scope | None = None
     tokens: Tokens | None = None
+    encoded: dict[Any, Any] = msgspec.field(default_factory=dict)
+    """What :class:`opsloop.structured_logging.lines.LineOutput` worked out for each logger in this context."""
 
     def extended(self, **fields: Any) -> Context:
         """Return a context with more fields; those that are there already are replaced."""
-        return Context(MappingProxyType({**self.fields, **thawed(frozen(fields))}), self.scope, self.tokens)
+        return Context(MappingProxyType(self.fields | thawed(frozen(fields))), self.scope, self.tokens)
 
 
 _EMPTY: Final = Context()

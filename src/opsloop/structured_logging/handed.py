@@ -6,22 +6,19 @@ they are when nothing can change them, and as their JSON otherwise, so the event
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from gc import is_tracked
 from typing import Any, Final
 
 from opsloop.event import SEVERITIES, Event
 from opsloop.structured_logging.buffered import BufferedSink
-from opsloop.structured_logging.context import CURRENT, Context
+from opsloop.structured_logging.context import CURRENT, NOTHING, Context, current
 from opsloop.structured_logging.handover import LANES
-from opsloop.structured_logging.output import NO_FIELDS, Bound, Output
+from opsloop.structured_logging.output import Bound, Log, Output
 from opsloop.structured_logging.record import frozen, severity_of, thawed
 
 __all__ = ["HandedOutput"]
 
 _INFO: Final = SEVERITIES.index("INFO")
-_NO_MESSAGE: Final = object()
-"""Stands where a call was not one of :meth:`HandedOutput.log`."""
 
 
 class HandedOutput(Output):
@@ -33,23 +30,30 @@ class HandedOutput(Output):
         self._admit = sink.admit
         self._queue = sink.queue
         self._draw = sink.queue.draw
-        self._by_severity = sink.queue.by_severity
-        self._now_ns = self.clock.now_ns
-        self._current = CURRENT.get
 
-    def log(self, severity: int, message: str, bound: Bound, fields: dict[str, Any]) -> None:
-        """Hand a ``log`` call over."""
-        number = self._draw()
-        if number >= self._queue.mark and not self._admit(number, severity, LANES[severity]):
-            return
-        kept = frozen(fields) if is_tracked(fields) else fields  # its own first step, without the call
-        self._by_severity[severity].append(
-            (number, severity, self, self._now_ns(), "log", message, self._current(), bound, kept)
-        )
+    def log(self, severity: int, bound: Bound) -> Log:
+        """Return a function that hands a ``log`` call of a severity over."""
+        queue, draw, admit = self._queue, self._draw, self._admit
+        append = queue.lanes[LANES[severity]].append
+        now_ns, context = self.clock.now_ns, CURRENT.get
+        name, lane = SEVERITIES[severity], LANES[severity]
+
+        def made(ts_ns: int, context: Context, message: str, fields: dict[str, Any]) -> Event | None:
+            own = {"severity": name, **thawed(fields), "message": message}
+            return self.make("log", bound.fields | own, context, ts_ns)
+
+        def log(message: str, /, **fields: Any) -> None:
+            number = draw()
+            if number >= queue.mark and not admit(number, severity, lane):
+                return
+            kept = frozen(fields) if is_tracked(fields) else fields  # its own first step, without the call
+            append((number, severity, made, now_ns(), context(), message, kept))
+
+        return log
 
     def event(self, kind: str, bound: Bound, fields: dict[str, Any], *, ts_ns: int | None = None) -> None:
         """Hand an event of any kind over."""
-        self._put(kind, fields, self._current(), bound, ts_ns)
+        self._put(kind, fields, current(), bound, ts_ns)
 
     def write(self, kind: str, fields: dict[str, Any], context: Context, *, ts_ns: int | None = None) -> None:
         """Hand an event of merged fields over."""
@@ -63,23 +67,11 @@ class HandedOutput(Output):
         number = self._draw()
         if number >= self._queue.mark and not self._admit(number, severity, lane):
             return
-        when = self._now_ns() if ts_ns is None else ts_ns
-        kept = frozen(fields) if is_tracked(fields) else fields
-        self._queue.lanes[lane].append((number, severity, self, when, kind, _NO_MESSAGE, context, bound, kept))
+        when = self.clock.now_ns() if ts_ns is None else ts_ns
+        self._queue.lanes[lane].append((number, severity, self._made, when, context, kind, bound, frozen(fields)))
 
-    def made(  # noqa: PLR0917 - it takes a record apart
-        self,
-        severity: int,
-        ts_ns: int,
-        kind: str,
-        message: Any,
-        context: Context,
-        bound: Bound | None,
-        fields: dict[str, Any],
+    def _made(
+        self, ts_ns: int, context: Context, kind: str, bound: Bound | None, fields: dict[str, Any]
     ) -> Event | None:
-        """Return the event of a record; the writer calls it."""
-        given: Mapping[str, Any] = NO_FIELDS if bound is None else bound.fields
-        own = thawed(fields)
-        if message is not _NO_MESSAGE:
-            own = {"severity": SEVERITIES[severity], **own, "message": message}
-        return self.make(kind, {**given, **own}, context, ts_ns)
+        given = NOTHING if bound is None else bound.fields
+        return self.make(kind, given | thawed(fields), context, ts_ns)

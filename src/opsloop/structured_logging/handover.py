@@ -45,7 +45,6 @@ class Handover:
         self.capacity = capacity
         self.draw = itertools.count().__next__
         self.lanes: tuple[deque[tuple[Any, ...]], ...] = tuple(deque() for _ in range(_LAST + 1))
-        self.by_severity = tuple(self.lanes[lane] for lane in LANES)
         self._gone = 0
         self.reset()
 

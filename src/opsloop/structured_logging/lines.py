@@ -1,57 +1,57 @@
 r"""Written at once, at the price of the encoder: what is bound is kept as JSON, and only the call's own fields are new.
 
-A line is flat: ``{"event":"log",`` what is bound ``,`` the call's fields ``,"message":"…","ts_ns":…}``. In another
-order this is the form that :class:`JsonLinesSink` gives an event, and both read back as the same. Whatever needs a
-closer look (a name that is bound already, a value that does not fit its column, something to redact, a sampled kind)
-takes the way of :class:`Output`, which makes the event first.
+A line is flat: ``{"event":"log",`` what is bound ``,"message":"…","ts_ns":…,`` the call's fields ``}``. In another
+order this is the form that :class:`JsonLinesSink` gives an event, and both read back as the same. By its message a call
+finds the :class:`Shape` that its like had, which takes the fields or refuses them. What no shape takes (a name that is
+bound already, a value that does not fit its column, something to redact, a sampled kind) goes the way of
+:class:`Output`, which makes the event first.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Final
 
 import msgspec
+from msgspec import Raw
 
-from opsloop.event import INT64_MAX, SEVERITIES
-from opsloop.filter import INTEGER_FIELDS, TEXT_FIELDS
-from opsloop.structured_logging.context import CURRENT, Context
-from opsloop.structured_logging.output import SINK_FAILURES, Bound, Output
+from opsloop.event import SEVERITIES
+from opsloop.structured_logging.context import CURRENT, Context, current
+from opsloop.structured_logging.output import SINK_FAILURES, Bound, Log, Output
 from opsloop.structured_logging.record import make_event
-from opsloop.structured_logging.redact import names_hold_secrets, redact, values_may_hold_secrets
-from opsloop.structured_logging.sinks import RESERVED, JsonLinesSink, flat_line
+from opsloop.structured_logging.redact import DEFAULT_RULES, is_clean, redact
+from opsloop.structured_logging.shapes import Shape, Shapes
+from opsloop.structured_logging.sinks import JsonLinesSink, flat_line
 
 __all__ = ["LineOutput"]
 
-_ENCODE: Final = msgspec.json.Encoder().encode
-_TYPES: Final = {
-    **dict.fromkeys(TEXT_FIELDS - {"event", "message", "severity"}, str),
-    **dict.fromkeys(INTEGER_FIELDS - {"ts_ns", "status_code"}, int),
-    "error": bool,
-}
-"""The columns whose fit is told by the type of a value, and a count by its sign."""
+_ENCODER: Final = msgspec.json.Encoder()
+_ENCODE: Final = _ENCODER.encode
+_ENCODE_LINES: Final = _ENCODER.encode_lines
 _OWN: Final = frozenset({"event", "message", "severity", "ts_ns"})
 """What each call says of itself: a line cannot be prepared where one of them is bound."""
-_Check = tuple[tuple[str, Any], ...]
-"""What has to be asked of a call's values before they may be written as they are: the columns, with their types."""
-_CLOSER_LOOK: Final = (("", type),)
-"""A check that no call passes: what these names mean depends on more than the types."""
-_MOST_SHAPES: Final = 1_000
-_MOST_NAMES: Final = 10_000
+_MOST_MESSAGES: Final = 1_000
+_MOST_LOGGERS: Final = 100
+_MOST_NAMES: Final = 100
 
 
-class _Prepared(NamedTuple):
-    """What a logger's bound fields and a context have in common for every call."""
+class _Sites:
+    """What is known of the calls of loggers and contexts that bind the same names."""
 
-    context: Context
-    heads: list[bytes]
-    """The line of each severity up to the call's fields, empty until it is needed."""
-    plain: set[str]
-    """Names that were looked at: attributes that are not bound, and hold no secret by their name."""
-    shapes: dict[tuple[str, ...], _Check]
-    """By the names of a call's fields, where one of them is not plain: what to check."""
+    def __init__(self, names: tuple[str, ...], shape: Shape | None) -> None:
+        self.taken = frozenset(names)
+        self.bound = shape
+        """The shape of what is bound."""
+        self.shapes: dict[str, Shape] = {}
+        """The shape of each message's calls."""
 
 
-_NOTHING_PREPARED: Final = _Prepared(Context(), [], set(), {})
+_Ready = tuple[Context | None, Raw | None, dict[str, Shape], _Sites]
+"""The context that a logger last wrote in, what it writes first there, and the shapes of its calls.
+
+Where nothing can be written first (it has to be worked out each time) there are no shapes. One tuple, so that a thread
+sees all of it or nothing.
+"""
 
 
 class LineOutput(Output):
@@ -60,72 +60,110 @@ class LineOutput(Output):
     def __init__(self, sink: JsonLinesSink, **options: Any) -> None:
         """Take the options of :class:`Output`."""
         super().__init__(sink, **options)
-        self._write = sink.write
-        self._now_ns = self.clock.now_ns
-        self._current = CURRENT.get
+        self._write_line = sink.write
+        self._shapes = Shapes(self._rules, self.clock.now_ns)
+        self._sites: dict[tuple[str, ...], _Sites] = {}
         self._sampled = self._sampling is not None and "log" in self._sampling.probabilities
 
-    def log(self, severity: int, message: str, bound: Bound, fields: dict[str, Any]) -> None:
-        """Write one ``log`` line."""
-        context, heads, plain, shapes = bound.prepared or _NOTHING_PREPARED
-        if context is not self._current():
-            context, heads, plain, shapes = self._prepare(bound)
-        if type(message) is str and (
-            plain.issuperset(fields)
-            or _fit(shapes.get((*fields,)) or self._shape((*fields,), plain, shapes, context, bound), fields)
-        ):
-            rules = self._rules
-            head = heads[severity] or self._head(heads, severity, context, bound)
-            if head and (rules is None or not values_may_hold_secrets(message, fields, rules)):
-                fields["message"] = message
-                fields["ts_ns"] = self._now_ns()
-                try:
-                    self._write(head + _ENCODE(fields)[1:] + b"\n")
-                except SINK_FAILURES:  # the long way finds out whether it was the encoder or the file
-                    del fields["ts_ns"]
-                else:
-                    return
-        super().log(severity, message, bound, fields)
+    def log(self, severity: int, bound: Bound) -> Log:
+        """Return a function that writes a ``log`` line of a severity."""
+        context_now, convert, encode_lines, write = CURRENT.get, msgspec.convert, _ENCODE_LINES, self._write_line
+        ready: _Ready = (None, None, {}, _Sites((), None))
 
-    def _prepare(self, bound: Bound) -> _Prepared:
-        """Start afresh in this context, and remember with the logger what is worked out."""
-        bound.prepared = prepared = _Prepared(self._current(), [b""] * len(SEVERITIES), set(), {})
-        return prepared
+        def log(message: str, /, **fields: Any) -> None:
+            nonlocal ready
+            context, front, shapes, sites = ready
+            if context is not context_now():
+                context, front, shapes, sites = ready = self._prepare(severity, bound)
+            try:
+                struct, looked, _ = shapes[message]
+                line: Any = convert(fields, struct)
+                line.event = front
+                line.message = message
+                data = encode_lines([line])
+                if looked and not self._clean(fields, looked):
+                    data = self._plain(severity, bound, message, fields)
+            except SINK_FAILURES:  # the first call of its kind, or one that is unlike the others
+                data = self._shaped(front, sites, message, fields) or self._plain(severity, bound, message, fields)
+            try:
+                write(data)
+            except SINK_FAILURES as cause:
+                self.fail(cause)
 
-    def _shape(
-        self, names: tuple[str, ...], plain: set[str], shapes: dict[Any, _Check], context: Context, bound: Bound
-    ) -> _Check:
-        """Work out what calls with fields of these names have to be asked, and remember it."""
-        taken = frozenset({*self._stamp, *context.fields, *bound.fields, "rejected"})
-        columns = tuple((name, _TYPES[name]) for name in names if name in _TYPES)
-        closer = (
-            not taken.isdisjoint(names)
-            or not RESERVED.difference(_TYPES).isdisjoint(names)
-            or (self._rules is not None and names_hold_secrets(names, self._rules))
-        )
-        check = _CLOSER_LOOK if closer else columns
-        if len(shapes) < _MOST_SHAPES and (closer or columns):
-            shapes[names] = check
-        elif len(plain) < _MOST_NAMES and not closer:
-            plain.update(names)
-        return check
+        return log
 
-    def _head(self, heads: list[bytes], severity: int, context: Context, bound: Bound) -> bytes:
-        """Encode what is bound, for one severity; empty when each event has to be looked at."""
-        given = {**context.fields, **bound.fields}
-        if self._sampled or not _OWN.isdisjoint(given):
-            return b""
-        event = make_event(0, "log", {**self._stamp, **given, "severity": SEVERITIES[severity]})
+    def _prepare(self, severity: int, bound: Bound) -> _Ready:
+        """Return what a logger needs in this context, which keeps it for all severities."""
+        context = current()
+        prepared = context.encoded.get(bound)
+        if prepared is None:
+            if len(context.encoded) >= _MOST_LOGGERS:
+                context.encoded.clear()
+            prepared = context.encoded[bound] = self._encoded(context, bound)
+        front, sites = prepared
+        if not front:
+            return context, None, {}, sites
+        name = SEVERITIES[severity]
+        return context, Raw(front if name == "INFO" else f'{front},"severity":"{name}"'), sites.shapes, sites
+
+    def _encoded(self, context: Context, bound: Bound) -> tuple[str, _Sites]:
+        """Return what is bound as JSON; empty when it has to be looked at with each call."""
+        given = self._stamp | context.fields | bound.fields
+        names = (*given,)
+        sites = self._sites.get(names)
+        if sites is None:
+            if len(self._sites) >= _MOST_NAMES:
+                self._sites.clear()
+            sites = self._sites[names] = _Sites(names, self._shapes.of(given))
+        if self._sampled or not _OWN.isdisjoint(names):
+            return "", sites
+        shape = sites.bound
+        try:
+            if shape is not None and self._clean(given, shape[1]):
+                msgspec.convert(given, shape[0])
+                return '"log"' + (f",{_ENCODE(given)[1:-1].decode()}" if given else ""), sites
+        except SINK_FAILURES:
+            pass  # the event has what fits
+        event = make_event(0, "log", given)
         if self._rules is not None:
             event = redact(event, self._rules, context.tokens)
-        heads[severity] = head = b"{" + flat_line(event).removeprefix(b'{"ts_ns":0,')[:-1] + b","
-        return head
+        return flat_line(event).decode().removeprefix('{"ts_ns":0,"event":')[:-1], sites
 
+    def _shaped(self, front: Raw | None, sites: _Sites, message: Any, fields: dict[str, Any]) -> bytes:
+        """Return the line of a call by a shape that is found for it, and remembered; empty when there is none."""
+        rules = self._rules
+        if front is None or type(message) is not str or (rules is not None and rules.matched(message)):
+            return b""
+        if not sites.taken.isdisjoint(fields):
+            return b""
+        shape = self._shapes.of(fields, known=sites.shapes.get(message))
+        if shape is None:
+            return b""
+        try:
+            line: Any = msgspec.convert(fields, shape[0])
+            line.event, line.message = front, message
+            data = _ENCODE_LINES([line])
+            if not self._clean(fields, shape[1]):
+                return b""
+        except SINK_FAILURES:  # a value that does not fit its column, or has no JSON of its own
+            return b""
+        if len(sites.shapes) >= _MOST_MESSAGES:
+            sites.shapes.clear()
+        sites.shapes[message] = shape
+        return data
 
-def _fit(check: _Check, fields: dict[str, Any]) -> bool:
-    """Tell whether the values of columns are of their types, and counts in their range."""
-    for name, kind in check:
-        value: Any = fields.get(name)
-        if type(value) is not kind or (kind is int and not 0 <= value <= INT64_MAX):
-            return False
-    return True
+    def _plain(self, severity: int, bound: Bound, message: Any, fields: dict[str, Any]) -> bytes:
+        """Return the line of the event that the plain way makes; empty when it is not to be written."""
+        own = {"severity": SEVERITIES[severity], **fields, "message": message}
+        event = self.make("log", bound.fields | own, current(), self.clock.now_ns())
+        return b"" if event is None else flat_line(event) + b"\n"
+
+    def _clean(self, fields: Mapping[str, Any], names: tuple[str, ...]) -> bool:
+        """Tell whether redaction leaves the values under these names as they are."""
+        rules = self._rules or DEFAULT_RULES
+        remembered = rules.clean
+        for name in names:
+            value = fields.get(name)
+            if (type(value) is not str or value not in remembered) and not is_clean(value, rules):
+                return False
+        return True

@@ -9,7 +9,6 @@ from typing import IO, Any, Final
 
 from opsloop.clock import Clock, Ids, SystemClock, SystemIds
 from opsloop.errors import ConfigError
-from opsloop.event import SEVERITIES
 from opsloop.settings import LogSettings, environment, load_settings
 from opsloop.stream import Sink
 from opsloop.structured_logging.buffered import BufferedSink
@@ -18,7 +17,7 @@ from opsloop.structured_logging.decorators import Measure, traced
 from opsloop.structured_logging.exporter import Exporter
 from opsloop.structured_logging.handed import HandedOutput
 from opsloop.structured_logging.lines import LineOutput
-from opsloop.structured_logging.output import SPAN_KINDS, Bound, Output, rules_of
+from opsloop.structured_logging.output import SPAN_KINDS, Bound, Log, Output, rules_of
 from opsloop.structured_logging.redact import Rules
 from opsloop.structured_logging.sample import Sampling
 from opsloop.structured_logging.scope import RequestScope, StepScope, observe
@@ -26,8 +25,6 @@ from opsloop.structured_logging.sinks import JsonLinesSink, Tee
 from opsloop.structured_logging.spool import Spool
 
 __all__ = ["DefaultLogger", "Logger", "log"]
-
-_DEBUG, _INFO, _WARN, _ERROR = (SEVERITIES.index(name) for name in ("DEBUG", "INFO", "WARN", "ERROR"))
 
 
 class Logger:
@@ -50,7 +47,19 @@ class Logger:
     [('log', 'req-1', '/chat', None), ('request', 'req-1', '/chat', 200)]
     """
 
-    __slots__ = ("_bound", "_output")
+    __slots__ = {  # noqa: RUF023 - the levels in their order
+        "_bound": "The fields of this logger.",
+        "_output": "What all loggers of one sink share.",
+        "debug": "Write a ``log`` event of severity DEBUG.",
+        "info": "Write a ``log`` event of severity INFO.",
+        "warning": "Write a ``log`` event of severity WARN.",
+        "error": "Write a ``log`` event of severity ERROR.",
+    }
+
+    debug: Log
+    info: Log
+    warning: Log
+    error: Log
 
     def __init__(
         self,
@@ -67,8 +76,7 @@ class Logger:
         writer: IO[str] | IO[bytes] | None = None,
     ) -> None:
         """Set up; raises :class:`ConfigError` for a ``level`` that is no severity or a ``sample`` outside of [0, 1]."""
-        self._bound = Bound()
-        self._output = _output(
+        output = _output(
             sink,
             clock=clock or SystemClock(),
             ids=ids or SystemIds(),
@@ -78,6 +86,11 @@ class Logger:
             sampling=None if sample is None else Sampling(sample),
             writer=writer,
         )
+        self._set_up(output, Bound())
+
+    def _set_up(self, output: Output, bound: Bound) -> None:
+        self._output, self._bound = output, bound
+        self.debug, self.info, self.warning, self.error = output.logs(bound, "DEBUG", "INFO", "WARN", "ERROR")
 
     @property
     def failed(self) -> int:
@@ -91,37 +104,13 @@ class Logger:
 
     def bind(self, **fields: Any) -> Logger:
         """Return a logger that puts these fields on every event of its own."""
-        return _BoundLogger(self._output, {**self._bound.fields, **fields})
+        return _BoundLogger(self._output, self._bound.fields | fields)
 
     def event(self, kind: str, /, *, ts_ns: int | None = None, **fields: Any) -> None:
         """Write an event of any kind, now unless ``ts_ns`` says when."""
         self._output.event(kind, self._bound, fields, ts_ns=ts_ns)
         if kind in SPAN_KINDS:
-            observe(kind, {**self._bound.fields, **fields}, current())
-
-    def debug(self, message: str, /, **fields: Any) -> None:
-        """Write a ``log`` event of severity DEBUG."""
-        output = self._output
-        if output.threshold <= _DEBUG:
-            output.log(_DEBUG, message, self._bound, fields)
-
-    def info(self, message: str, /, **fields: Any) -> None:
-        """Write a ``log`` event of severity INFO."""
-        output = self._output
-        if output.threshold <= _INFO:
-            output.log(_INFO, message, self._bound, fields)
-
-    def warning(self, message: str, /, **fields: Any) -> None:
-        """Write a ``log`` event of severity WARN."""
-        output = self._output
-        if output.threshold <= _WARN:
-            output.log(_WARN, message, self._bound, fields)
-
-    def error(self, message: str, /, **fields: Any) -> None:
-        """Write a ``log`` event of severity ERROR."""
-        output = self._output
-        if output.threshold <= _ERROR:
-            output.log(_ERROR, message, self._bound, fields)
+            observe(kind, self._bound.fields | fields, current())
 
     def request(
         self, *, request_id: str | None = None, headers: Mapping[str, str] | None = None, **fields: Any
@@ -131,11 +120,11 @@ class Logger:
         ``headers`` are the caller's: its ``traceparent`` and ``baggage`` are continued. ``tenant``, ``user_id``,
         ``session_id`` and ``route`` go on every event inside, the other fields on the canonical one.
         """
-        return RequestScope(self._output, {**self._bound.fields, **fields}, request_id=request_id, headers=headers)
+        return RequestScope(self._output, self._bound.fields | fields, request_id=request_id, headers=headers)
 
     def step(self, kind: str, /, **fields: Any) -> StepScope:
         """Open a step for a ``with`` block; when that ends, one span event is written, with duration and failure."""
-        return StepScope(self._output, kind, {**self._bound.fields, **fields})
+        return StepScope(self._output, kind, self._bound.fields | fields)
 
     def tool(self, function: Any = None, /, *, measure: Measure | None = None, **fields: Any) -> Any:
         """Decorate a function, plain, async or a generator, so that each call is a ``tool`` step; see :func:`traced`.
@@ -164,8 +153,7 @@ class _BoundLogger(Logger):
     __slots__ = ()
 
     def __init__(self, output: Output, bound: Mapping[str, Any]) -> None:
-        self._output = output
-        self._bound = Bound(bound)
+        self._set_up(output, Bound(bound))
 
 
 class DefaultLogger(Logger):
@@ -178,12 +166,15 @@ class DefaultLogger(Logger):
 
     def __init__(self) -> None:
         """Do nothing yet, so that importing it costs nothing and fails for nothing."""
-        self._bound = Bound()
 
     def __getattr__(self, name: str) -> Any:
         """Set up on first use: Python asks here only while the slot is empty."""
-        if name != "_output":
+        if name not in Logger.__slots__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        self._read_settings()
+        return getattr(self, name)
+
+    def _read_settings(self) -> None:
         problem = ""
         try:
             settings = load_settings().log
@@ -192,7 +183,7 @@ class DefaultLogger(Logger):
             settings, problem = LogSettings(), str(cause)
             sink = _default_sink(settings)
         stamp = {"service": settings.service, "environment": settings.environment, "release": settings.release}
-        self._output = _output(
+        output = _output(
             sink,
             clock=SystemClock(),
             ids=SystemIds(),
@@ -200,9 +191,9 @@ class DefaultLogger(Logger):
             level=settings.level,
             rules=rules_of(settings.redact),
         )
+        self._set_up(output, Bound())
         if problem:
             self.warning(f"default log settings are in use: {problem}")
-        return self._output
 
 
 def _default_sink(settings: LogSettings) -> Sink:

@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Protocol
 
 from opsloop.clock import Clock, Ids
 from opsloop.errors import ConfigError
 from opsloop.event import SEVERITIES, Event
 from opsloop.stream import Sink
-from opsloop.structured_logging.context import Context, current
+from opsloop.structured_logging.context import NOTHING, Context, current
 from opsloop.structured_logging.record import frozen, make_event, severity_of, thawed
 from opsloop.structured_logging.redact import DEFAULT_RULES, Rules, redact
 from opsloop.structured_logging.sample import Sampling
 from opsloop.structured_logging.sinks import JsonLinesSink
 
-__all__ = ["NO_FIELDS", "SINK_FAILURES", "SPAN_KINDS", "Bound", "Output", "rules_of"]
+__all__ = ["SINK_FAILURES", "SPAN_KINDS", "Bound", "Log", "Output", "rules_of"]
 
 SPAN_KINDS: Final = frozenset({"request", "llm", "embed", "retrieve", "rerank", "tool", "agent", "guardrail", "span"})
 """The kinds that are spans of their own; any other event of a request happens in the span that is open."""
 SINK_FAILURES: Final = (Exception,)
 """What a sink may fail with: it may be anybody's code. The host must not pay for it: counted and shown, not raised."""
-NO_FIELDS: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+class Log(Protocol):
+    """Writes a ``log`` event of one severity."""
+
+    def __call__(self, message: str, /, **fields: Any) -> None:
+        """Write it; nothing is raised."""
+        ...
 
 
 class Bound:
-    """The fields that a logger puts on every event of its own, with room for their JSON."""
+    """The fields that a logger puts on every event of its own: a copy."""
 
-    __slots__ = ("fields", "prepared")
+    __slots__ = ("fields",)
 
-    def __init__(self, fields: Mapping[str, Any] = NO_FIELDS) -> None:
+    def __init__(self, fields: Mapping[str, Any] = NOTHING) -> None:
         """Keep a copy of the fields."""
-        self.fields: Mapping[str, Any] = MappingProxyType(thawed(frozen(dict(fields))))
-        self.prepared: Any = None
-        """What :class:`opsloop.structured_logging.lines.LineOutput` last worked out for them."""
+        self.fields: MappingProxyType[str, Any] = MappingProxyType(thawed(frozen(dict(fields))))
 
 
 class Output:
@@ -69,14 +74,27 @@ class Output:
         self._sampling = sampling
         self._sinks: tuple[Sink, ...] = (sink,) if writer is None else (sink, JsonLinesSink(writer))
 
-    def log(self, severity: int, message: str, bound: Bound, fields: dict[str, Any]) -> None:
-        """Write a ``log`` event of a severity, by its index."""
-        merged = {**bound.fields, "severity": SEVERITIES[severity], **fields, "message": message}
-        self.write("log", merged, current())
+    def logs(self, bound: Bound, *severities: str) -> Iterator[Log]:
+        """Yield what a logger with these fields calls for each severity: below the level that does nothing."""
+        for name in severities:
+            severity = SEVERITIES.index(name)
+            yield _ignore if severity < self.threshold else self.log(severity, bound)
+
+    def log(self, severity: int, bound: Bound) -> Log:
+        """Return a function that writes a ``log`` event of a severity, by its index.
+
+        A function for each, because a call spends its time on what it has to look up first.
+        """
+        name = SEVERITIES[severity]
+
+        def log(message: str, /, **fields: Any) -> None:
+            self.write("log", {**bound.fields, "severity": name, **fields, "message": message}, current())
+
+        return log
 
     def event(self, kind: str, bound: Bound, fields: dict[str, Any], *, ts_ns: int | None = None) -> None:
         """Write an event of any kind."""
-        self.write(kind, {**bound.fields, **fields} if bound.fields else fields, current(), ts_ns=ts_ns)
+        self.write(kind, bound.fields | fields, current(), ts_ns=ts_ns)
 
     def write(self, kind: str, fields: dict[str, Any], context: Context, *, ts_ns: int | None = None) -> None:
         """Write an event of fields that are merged already."""
@@ -84,13 +102,13 @@ class Output:
         if event is not None:
             self._append(event)
 
-    def make(self, kind: str, fields: Mapping[str, Any], context: Context, ts_ns: int) -> Event | None:
+    def make(self, kind: str, fields: dict[str, Any], context: Context, ts_ns: int) -> Event | None:
         """Make an event of a call's fields and the context's; ``None`` when it is not to be written.
 
         ``log`` events below the level are not written. The level never thins the others: they are measurements, and
         what is derived from them would be wrong.
         """
-        merged = {**self._stamp, **context.fields, **fields}
+        merged = self._stamp | context.fields | fields
         if kind in SPAN_KINDS and merged.get("trace_id"):
             if "span_id" not in fields:
                 merged["parent_span_id"] = merged.get("span_id", "")
@@ -117,6 +135,10 @@ class Output:
         """Count what could not be written, and keep the reason."""
         self.failed += 1
         self.last_error = f"{type(cause).__name__}: {cause}"
+
+
+def _ignore(_message: str, /, **_fields: Any) -> None:
+    return
 
 
 def rules_of(option: bool | Rules) -> Rules | None:  # noqa: FBT001 - it is the option of that name

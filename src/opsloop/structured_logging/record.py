@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any, Final
 
 import msgspec
@@ -20,9 +21,8 @@ __all__ = ["frozen", "make_event", "severity_of", "thawed"]
 
 _COLUMNS: Final = frozenset(FIELDS) - {"attributes"}
 _SPELLINGS: Final = {"WARNING": "WARN", "CRITICAL": "FATAL", "EXCEPTION": "ERROR", "NOTSET": "TRACE"}
-_UNFIT: Final = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
-_SILENT: Final = (*_UNFIT, AttributeError, LookupError, RuntimeError)
-"""What the text of a foreign object may fail with."""
+_FOREIGN: Final = (Exception,)
+"""What encoding a foreign object, or asking it for its text, may fail with: that is anybody's code."""
 _KIND_LENGTH: Final = 64
 _ATOMS: Final = frozenset({int, float, bool, str, type(None)})
 
@@ -57,7 +57,7 @@ def _frozen(name: str, value: Any) -> Any:
         return _text(value)
     try:
         return msgspec.Raw(_ENCODER.encode(value))
-    except _UNFIT:
+    except _FOREIGN:
         return _text(value)
 
 
@@ -121,22 +121,22 @@ def _json(values: Mapping[Any, Any]) -> dict[str, Any]:
     """Return a copy that holds only what JSON can carry; NaN and infinity become null, objects their text."""
     try:
         return dict(msgspec.json.decode(_ENCODER.encode(values)))
-    except _UNFIT:
+    except _FOREIGN:
         return {_text(name): _json_value(value) for name, value in values.items()}
 
 
 def _json_value(value: Any) -> Any:
     try:
         return msgspec.json.decode(_ENCODER.encode(value))
-    except _UNFIT:
+    except _FOREIGN:
         return _text(value)
 
 
 def _text(value: Any) -> str:
-    """Return a value's text, or the name of its type when the value cannot say."""
+    """Return a value's text, an enum member's as JSON has it, or the name of its type when the value cannot say."""
     try:
-        return str(value).encode("utf-8", "replace").decode()
-    except _SILENT:
+        return str(value.value if isinstance(value, Enum) else value).encode("utf-8", "replace").decode()
+    except _FOREIGN:
         return f"<{type(value).__name__}>"
 
 

@@ -60,9 +60,10 @@ class JsonLinesSink:
         self._lock = threading.Lock()
         self._file: Any = Path(file).open("ab") if isinstance(file, str | Path) else file  # noqa: SIM115 - it lives on
         self._flush = flush
-        raw = getattr(self._file, "buffer", None)
-        binary: Any = raw if raw is not None else self._file if _binary(self._file) else None
-        self.write: Callable[[bytes], Any] = self._write if flush or binary is None else binary.write
+        self._bytes: Any = self._file if _binary(self._file) else getattr(self._file, "buffer", None)
+        """The binary stream that lines go to, ``None`` for one that takes texts only."""
+        own: Any = None if flush or self._bytes is None else self._bytes.write
+        self.write: Callable[[bytes], Any] = own or self._write
         """Writes the bytes of whole lines. A binary stream's own method where that is enough: it is atomic."""
         if not flush:
             atexit.register(self._flush_quietly)
@@ -75,16 +76,17 @@ class JsonLinesSink:
         return len(lines)
 
     def _write(self, data: bytes) -> None:
+        file, stream = self._file, self._bytes
         with self._lock:
-            raw = getattr(self._file, "buffer", None)
-            if raw is not None:  # a text stream over bytes: what print() left in it comes first
-                self._file.flush()
-                raw.write(data)
-                raw.flush()
+            if stream is None:
+                file.write(data.decode())
             else:
-                self._file.write(data if _binary(self._file) else data.decode())
-                if self._flush:
-                    self._file.flush()
+                if stream is not file:  # a text stream over bytes: what print() left in it comes first
+                    file.flush()
+                stream.write(data)
+                stream.flush()
+            if self._flush and stream is not file:
+                file.flush()
 
     def close(self) -> None:
         """Close the file."""
