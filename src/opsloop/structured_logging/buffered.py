@@ -24,7 +24,7 @@ from opsloop.clock import Clock, SystemClock
 from opsloop.event import SEVERITIES, Event
 from opsloop.stream import Sink
 from opsloop.structured_logging.handover import LANES, Handover
-from opsloop.structured_logging.output import SINK_FAILURES
+from opsloop.structured_logging.record import FOREIGN_FAILURES
 
 __all__ = ["BufferedSink"]
 
@@ -159,7 +159,7 @@ class BufferedSink:
                 return
             try:
                 self._sink.append(batch)
-            except SINK_FAILURES as cause:
+            except FOREIGN_FAILURES as cause:
                 self._fail(len(batch), cause)
             else:
                 self.written += len(batch)
@@ -170,7 +170,7 @@ class BufferedSink:
         for _, _, made, *given in records:
             try:
                 event = made(*given)
-            except SINK_FAILURES as cause:
+            except FOREIGN_FAILURES as cause:
                 self._fail(1, cause)
             else:
                 if event is not None:

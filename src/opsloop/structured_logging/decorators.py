@@ -6,16 +6,16 @@ import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any
 
 from opsloop.structured_logging.context import isolated
+from opsloop.structured_logging.record import FOREIGN_FAILURES
 from opsloop.structured_logging.scope import StepScope
 
 __all__ = ["Measure", "traced"]
 
 Measure = Callable[[Any], Mapping[str, Any] | None]
 """Reads fields of the event from a result, such as ``lambda answer: {"input_tokens": answer.usage.input_tokens}``."""
-_SILENT: Final = (AttributeError, LookupError, TypeError, ValueError, RuntimeError)
 
 
 def traced(
@@ -57,7 +57,7 @@ def _decorated(
 
     def measured(scope: StepScope, result: Any) -> Any:
         if measure is not None:
-            with suppress(*_SILENT):
+            with suppress(*FOREIGN_FAILURES):
                 scope.set(**(measure(result) or {}))
         return result
 

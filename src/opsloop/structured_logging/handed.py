@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from opsloop.event import SEVERITIES, Event
 from opsloop.structured_logging.buffered import BufferedSink
-from opsloop.structured_logging.context import CURRENT, NOTHING, Context, current
+from opsloop.structured_logging.context import CURRENT, Context
 from opsloop.structured_logging.handover import LANES
 from opsloop.structured_logging.output import Bound, Log, Output
 from opsloop.structured_logging.record import frozen, severity_of, thawed
@@ -19,6 +19,7 @@ from opsloop.structured_logging.record import frozen, severity_of, thawed
 __all__ = ["HandedOutput"]
 
 _INFO: Final = SEVERITIES.index("INFO")
+_UNBOUND: Final = Bound()
 
 
 class HandedOutput(Output):
@@ -51,15 +52,14 @@ class HandedOutput(Output):
 
         return log
 
-    def event(self, kind: str, bound: Bound, fields: dict[str, Any], *, ts_ns: int | None = None) -> None:
-        """Hand an event of any kind over."""
-        self._put(kind, fields, current(), bound, ts_ns)
-
     def write(self, kind: str, fields: dict[str, Any], context: Context, *, ts_ns: int | None = None) -> None:
         """Hand an event of merged fields over."""
-        self._put(kind, fields, context, None, ts_ns)
+        if ts_ns is not None:
+            fields["ts_ns"] = ts_ns
+        self.event(kind, _UNBOUND, fields, context)
 
-    def _put(self, kind: str, fields: dict[str, Any], context: Context, bound: Bound | None, ts_ns: int | None) -> None:
+    def event(self, kind: str, bound: Bound, fields: dict[str, Any], context: Context | None = None) -> None:
+        """Hand an event of any kind over."""
         severity = _INFO
         if "severity" in fields:
             severity = SEVERITIES.index(severity_of(fields["severity"]) or "INFO")
@@ -67,11 +67,9 @@ class HandedOutput(Output):
         number = self._draw()
         if number >= self._queue.mark and not self._admit(number, severity, lane):
             return
-        when = self.clock.now_ns() if ts_ns is None else ts_ns
-        self._queue.lanes[lane].append((number, severity, self._made, when, context, kind, bound, frozen(fields)))
+        here = CURRENT.get() if context is None else context
+        kept = frozen(fields) if is_tracked(fields) else fields
+        self._queue.lanes[lane].append((number, severity, self._made, self.clock.now_ns(), here, kind, bound, kept))
 
-    def _made(
-        self, ts_ns: int, context: Context, kind: str, bound: Bound | None, fields: dict[str, Any]
-    ) -> Event | None:
-        given = NOTHING if bound is None else bound.fields
-        return self.make(kind, given | thawed(fields), context, ts_ns)
+    def _made(self, ts_ns: int, context: Context, kind: str, bound: Bound, fields: dict[str, Any]) -> Event | None:
+        return self.make(kind, bound.fields | thawed(fields), context, ts_ns)

@@ -17,8 +17,8 @@ from msgspec import Raw
 
 from opsloop.event import SEVERITIES
 from opsloop.structured_logging.context import CURRENT, Context, current
-from opsloop.structured_logging.output import SINK_FAILURES, Bound, Log, Output
-from opsloop.structured_logging.record import make_event
+from opsloop.structured_logging.output import Bound, Log, Output
+from opsloop.structured_logging.record import FOREIGN_FAILURES, make_event
 from opsloop.structured_logging.redact import DEFAULT_RULES, is_clean, redact
 from opsloop.structured_logging.shapes import Shape, Shapes
 from opsloop.structured_logging.sinks import JsonLinesSink, flat_line
@@ -83,11 +83,11 @@ class LineOutput(Output):
                 data = encode_lines([line])
                 if looked and not self._clean(fields, looked):
                     data = self._plain(severity, bound, message, fields)
-            except SINK_FAILURES:  # the first call of its kind, or one that is unlike the others
+            except FOREIGN_FAILURES:  # the first call of its kind, or one that is unlike the others
                 data = self._shaped(front, sites, message, fields) or self._plain(severity, bound, message, fields)
             try:
                 write(data)
-            except SINK_FAILURES as cause:
+            except FOREIGN_FAILURES as cause:
                 self.fail(cause)
 
         return log
@@ -122,7 +122,7 @@ class LineOutput(Output):
             if shape is not None and self._clean(given, shape[1]):
                 msgspec.convert(given, shape[0])
                 return '"log"' + (f",{_ENCODE(given)[1:-1].decode()}" if given else ""), sites
-        except SINK_FAILURES:
+        except FOREIGN_FAILURES:
             pass  # the event has what fits
         event = make_event(0, "log", given)
         if self._rules is not None:
@@ -145,7 +145,7 @@ class LineOutput(Output):
             data = _ENCODE_LINES([line])
             if not self._clean(fields, shape[1]):
                 return b""
-        except SINK_FAILURES:  # a value that does not fit its column, or has no JSON of its own
+        except FOREIGN_FAILURES:  # a value that does not fit its column, or has no JSON of its own
             return b""
         if len(sites.shapes) >= _MOST_MESSAGES:
             sites.shapes.clear()

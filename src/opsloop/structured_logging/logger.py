@@ -18,6 +18,7 @@ from opsloop.structured_logging.exporter import Exporter
 from opsloop.structured_logging.handed import HandedOutput
 from opsloop.structured_logging.lines import LineOutput
 from opsloop.structured_logging.output import SPAN_KINDS, Bound, Log, Output, rules_of
+from opsloop.structured_logging.record import text_of
 from opsloop.structured_logging.redact import Rules
 from opsloop.structured_logging.sample import Sampling
 from opsloop.structured_logging.scope import RequestScope, StepScope, observe
@@ -108,7 +109,11 @@ class Logger:
 
     def event(self, kind: str, /, *, ts_ns: int | None = None, **fields: Any) -> None:
         """Write an event of any kind, now unless ``ts_ns`` says when."""
-        self._output.event(kind, self._bound, fields, ts_ns=ts_ns)
+        if type(kind) is not str:
+            kind = text_of(kind)
+        if ts_ns is not None:
+            fields["ts_ns"] = ts_ns
+        self._output.event(kind, self._bound, fields)
         if kind in SPAN_KINDS:
             observe(kind, self._bound.fields | fields, current())
 

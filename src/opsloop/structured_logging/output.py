@@ -11,17 +11,15 @@ from opsloop.errors import ConfigError
 from opsloop.event import SEVERITIES, Event
 from opsloop.stream import Sink
 from opsloop.structured_logging.context import NOTHING, Context, current
-from opsloop.structured_logging.record import frozen, make_event, severity_of, thawed
+from opsloop.structured_logging.record import FOREIGN_FAILURES, frozen, make_event, severity_of, thawed
 from opsloop.structured_logging.redact import DEFAULT_RULES, Rules, redact
 from opsloop.structured_logging.sample import Sampling
 from opsloop.structured_logging.sinks import JsonLinesSink
 
-__all__ = ["SINK_FAILURES", "SPAN_KINDS", "Bound", "Log", "Output", "rules_of"]
+__all__ = ["SPAN_KINDS", "Bound", "Log", "Output", "rules_of"]
 
 SPAN_KINDS: Final = frozenset({"request", "llm", "embed", "retrieve", "rerank", "tool", "agent", "guardrail", "span"})
 """The kinds that are spans of their own; any other event of a request happens in the span that is open."""
-SINK_FAILURES: Final = (Exception,)
-"""What a sink may fail with: it may be anybody's code. The host must not pay for it: counted and shown, not raised."""
 
 
 class Log(Protocol):
@@ -92,9 +90,9 @@ class Output:
 
         return log
 
-    def event(self, kind: str, bound: Bound, fields: dict[str, Any], *, ts_ns: int | None = None) -> None:
+    def event(self, kind: str, bound: Bound, fields: dict[str, Any]) -> None:
         """Write an event of any kind."""
-        self.write(kind, bound.fields | fields, current(), ts_ns=ts_ns)
+        self.write(kind, bound.fields | fields, current())
 
     def write(self, kind: str, fields: dict[str, Any], context: Context, *, ts_ns: int | None = None) -> None:
         """Write an event of fields that are merged already."""
@@ -128,7 +126,7 @@ class Output:
         for sink in self._sinks:
             try:
                 sink.append((event,))
-            except SINK_FAILURES as cause:
+            except FOREIGN_FAILURES as cause:
                 self.fail(cause)
 
     def fail(self, cause: BaseException) -> None:

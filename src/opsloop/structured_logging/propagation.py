@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -81,12 +81,13 @@ def outgoing() -> dict[str, str]:
 
 
 def incoming(headers: Mapping[str, str]) -> Incoming:
-    """Read a caller's headers, whatever the case of their names.
+    """Read a caller's headers, whatever the case of their names; what is no text counts as not sent.
 
     >>> incoming({"Baggage": "tier=gold, request_id=req-7;ttl=1"}).request_id
     'req-7'
     """
-    lower = {name.lower(): value for name, value in headers.items()}
+    given: Mapping[Any, Any] = headers
+    lower = {name.lower(): value for name, value in given.items() if isinstance(name, str) and isinstance(value, str)}
     parent = parse_traceparent(lower.get("traceparent", ""))
     request_id = ""
     baggage = lower.get("baggage", "")

@@ -17,12 +17,15 @@ import msgspec
 from opsloop.event import FIELDS, SEVERITIES, Event
 from opsloop.filter import TEXT_FIELDS
 
-__all__ = ["frozen", "make_event", "severity_of", "thawed"]
+__all__ = ["FOREIGN_FAILURES", "frozen", "make_event", "severity_of", "text_of", "thawed"]
 
 _COLUMNS: Final = frozenset(FIELDS) - {"attributes"}
 _SPELLINGS: Final = {"WARNING": "WARN", "CRITICAL": "FATAL", "EXCEPTION": "ERROR", "NOTSET": "TRACE"}
-_FOREIGN: Final = (Exception,)
-"""What encoding a foreign object, or asking it for its text, may fail with: that is anybody's code."""
+FOREIGN_FAILURES: Final = (Exception,)
+"""What anybody's code may fail with: an object that is encoded or asked for its text, a sink, a callback.
+
+The host must not pay for it, so it is caught where that code is called, and nowhere else.
+"""
 _KIND_LENGTH: Final = 64
 _ATOMS: Final = frozenset({int, float, bool, str, type(None)})
 
@@ -33,7 +36,7 @@ def severity_of(value: Any) -> str:
     >>> severity_of("warning"), severity_of("loud")
     ('WARN', '')
     """
-    upper = _text(value).upper()
+    upper = text_of(value).upper()
     upper = _SPELLINGS.get(upper, upper)
     return upper if upper in SEVERITIES else ""
 
@@ -54,11 +57,11 @@ def frozen(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _frozen(name: str, value: Any) -> Any:
     if name in TEXT_FIELDS:
-        return _text(value)
+        return text_of(value)
     try:
         return msgspec.Raw(_ENCODER.encode(value))
-    except _FOREIGN:
-        return _text(value)
+    except FOREIGN_FAILURES:
+        return text_of(value)
 
 
 def thawed(fields: dict[str, Any]) -> dict[str, Any]:
@@ -78,10 +81,12 @@ def make_event(ts_ns: int, kind: str, fields: Mapping[str, Any]) -> Event:
         if name not in _COLUMNS:
             extra[name] = value
         elif value is not None:
-            known[name] = _text(value) if name in TEXT_FIELDS and type(value) is not str else value
+            known[name] = text_of(value) if name in TEXT_FIELDS and type(value) is not str else value
     nested = extra.pop("attributes", None)
-    if nested:
-        extra = {**nested, **extra} if isinstance(nested, Mapping) else {**extra, "rejected": {"attributes": nested}}
+    if isinstance(nested, Mapping):
+        extra = {**nested, **extra}
+    elif nested is not None:
+        extra["rejected"] = {"attributes": nested}
     if "severity" in known:
         known["severity"] = severity_of(known["severity"]) or known["severity"]
     if extra:
@@ -104,7 +109,7 @@ def _salvaged(known: dict[str, Any], ts_ns: int) -> Event:
         else:
             fit[name] = value
     if "event" in rejected:
-        fit["event"] = _text(rejected["event"])[:_KIND_LENGTH] or "log"
+        fit["event"] = text_of(rejected["event"])[:_KIND_LENGTH] or "log"
     fit["attributes"] = {**fit.get("attributes", {}), "rejected": _json(rejected)}
     return msgspec.convert(_encodable(fit), Event)
 
@@ -121,23 +126,27 @@ def _json(values: Mapping[Any, Any]) -> dict[str, Any]:
     """Return a copy that holds only what JSON can carry; NaN and infinity become null, objects their text."""
     try:
         return dict(msgspec.json.decode(_ENCODER.encode(values)))
-    except _FOREIGN:
-        return {_text(name): _json_value(value) for name, value in values.items()}
+    except FOREIGN_FAILURES:
+        return {text_of(name): _json_value(value) for name, value in values.items()}
 
 
 def _json_value(value: Any) -> Any:
     try:
         return msgspec.json.decode(_ENCODER.encode(value))
-    except _FOREIGN:
-        return _text(value)
+    except FOREIGN_FAILURES:
+        return text_of(value)
 
 
-def _text(value: Any) -> str:
-    """Return a value's text, an enum member's as JSON has it, or the name of its type when the value cannot say."""
+def text_of(value: Any) -> str:
+    """Return a value's text, an enum member's as JSON has it, or the name of its type when the value cannot say.
+
+    >>> text_of(ValueError("no such index")), text_of(chr(0xD800))
+    ('no such index', '?')
+    """
     try:
         return str(value.value if isinstance(value, Enum) else value).encode("utf-8", "replace").decode()
-    except _FOREIGN:
+    except FOREIGN_FAILURES:
         return f"<{type(value).__name__}>"
 
 
-_ENCODER: Final = msgspec.json.Encoder(enc_hook=_text)
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=text_of)

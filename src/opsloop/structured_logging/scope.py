@@ -17,6 +17,7 @@ from opsloop.event import INT64_MAX
 from opsloop.structured_logging.context import Context, Scope, Seen, current, enter, leave
 from opsloop.structured_logging.output import SPAN_KINDS, Output
 from opsloop.structured_logging.propagation import Incoming, incoming
+from opsloop.structured_logging.record import text_of
 from opsloop.structured_logging.redact import Tokens
 
 __all__ = ["MODEL_CALLS", "RequestScope", "StepScope", "observe"]
@@ -50,7 +51,7 @@ class _Timed:
     def fail(self, error_type: str, *, message: str = "") -> None:
         """Mark the scope as failed without an exception, such as an answer that could not be used."""
         self._fields.update(error=True, error_type=error_type)
-        if message:
+        if type(message) is not str or message:
             self._fields["message"] = message
 
     def first_token(self) -> None:
@@ -83,7 +84,7 @@ class _Timed:
             self._fields.setdefault("message", cause)
             if cancelled:
                 self._fields.setdefault("severity", "WARN")
-        if self._fields.get("error"):
+        if self._fields.get("error") is True:
             self._fields.setdefault("severity", "ERROR")
 
 
@@ -95,7 +96,7 @@ class RequestScope(_Timed):
     ) -> None:
         """Prepare a request; nothing happens before ``with`` enters it."""
         super().__init__(output, fields)
-        self.request_id = request_id or ""
+        self.request_id = "" if request_id is None else text_of(request_id)
         self.trace_id = ""
         self._caller = incoming(headers) if headers else Incoming()
         self._lock = threading.Lock()
@@ -116,7 +117,8 @@ class RequestScope(_Timed):
         self._fields["parent_span_id"] = self._caller.parent_span_id or (
             outer.fields.get("span_id", "") if same_trace else ""
         )
-        bound = {**outer.fields, **{name: self._fields[name] for name in INHERITED if self._fields.get(name)}}
+        own = {name: text_of(self._fields[name]) for name in INHERITED if self._fields.get(name) is not None}
+        bound = outer.fields | {name: text for name, text in own.items() if text}
         bound.update(request_id=self.request_id, trace_id=self.trace_id, span_id=self.span_id)
         self._context = Context(MappingProxyType(bound), self, Tokens())
         self._begin(self._context)
@@ -166,8 +168,8 @@ class RequestScope(_Timed):
         status = fields.get("status_code")
         if isinstance(status, int) and status >= _SERVER_ERROR:
             fields.setdefault("error", True)
-        if fields.get("error") and cause is None:
-            fields.setdefault("error_type", self._cause or str(status or ""))
+        if fields.get("error") is True and cause is None:
+            fields.setdefault("error_type", self._cause or ("" if status is None else text_of(status)))
         self._blame(cause)
         for name, amount in self._sums.items():
             fields.setdefault(name, amount)
@@ -183,10 +185,10 @@ class StepScope(_Timed):
     def __init__(self, output: Output, kind: str, fields: Mapping[str, Any]) -> None:
         """Prepare a step; nothing happens before ``with`` enters it."""
         super().__init__(output, fields)
-        self.kind = kind
+        self.kind = kind if type(kind) is str else text_of(kind)
         self._counted = False
         self._parent: Scope | None = None
-        if kind == "retrieve":
+        if self.kind == "retrieve":
             self._fields.setdefault("tool", "retrieve")
 
     def __enter__(self) -> Self:
@@ -234,13 +236,18 @@ def _seen(kind: str, fields: Mapping[str, Any]) -> Seen:
     duration_us = fields.get("duration_us")
     return Seen(
         kind=kind,
-        stage=str(fields.get("tool") or kind),
-        parent_span_id=fields.get("parent_span_id") or "",
+        stage=_text(fields, "tool") or kind,
+        parent_span_id=_text(fields, "parent_span_id"),
         duration_us=duration_us if _is_count(duration_us) else None,
         amounts=amounts,
         error=fields.get("error") is True,
-        error_type=str(fields.get("error_type") or ""),
+        error_type=_text(fields, "error_type"),
     )
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name)
+    return "" if value is None else text_of(value)
 
 
 def _is_count(value: Any) -> bool:
