@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from opsloop.clock import parse_time
-from opsloop.endpoint import duration_seconds
+from opsloop.endpoint import ago_seconds
 from opsloop.errors import FilterError, InputError
 from opsloop.filter import ALL, And, Compare, Not, Op, Or, compile_filter
 from opsloop.structured_logging import Query, parse_query
@@ -37,7 +37,7 @@ def moment(text):
     """Return the instant that a text names."""
     try:
         found = NOW if text == "now" else parse_time(text) if re.match(r"[0-9]{4}-", text) else None
-        found = NOW - round(duration_seconds(text) * 10**9) if found is None else found
+        found = NOW - round(ago_seconds(text) * 10**9) if found is None else found
     except (InputError, ValueError, OverflowError):
         raise FilterError("no time") from None
     return min(max(found, 0), 2**63 - 1)

@@ -21,7 +21,7 @@ from opsloop.filter import And, Compare, Filter, Not, Op, Statement
 from opsloop.quantile import quantile
 from opsloop.stream import Database, Source
 from opsloop.structured_logging.format import format_query
-from opsloop.structured_logging.output import SPAN_KINDS
+from opsloop.structured_logging.seen import SPAN_KINDS
 
 __all__ = [
     "BASELINE_NS",

@@ -18,7 +18,7 @@ from opsloop.filter import And, Compare, Filter, Op, Or
 from opsloop.stream import Database, Source
 from opsloop.structured_logging.baseline import siblings_of, slow_steps, usual
 from opsloop.structured_logging.links import linked, losses
-from opsloop.structured_logging.scope import MODEL_CALLS
+from opsloop.structured_logging.seen import MODEL_CALLS
 from opsloop.structured_logging.sql import ids_statement
 from opsloop.structured_logging.story import Story, Totals
 from opsloop.structured_logging.tree import Node, critical_path, end_ns, is_span, plant, walk

@@ -13,12 +13,14 @@ from opsloop.event import SEVERITIES, Event
 from opsloop.structured_logging.buffered import BufferedSink
 from opsloop.structured_logging.context import CURRENT, Context
 from opsloop.structured_logging.handover import LANES
-from opsloop.structured_logging.output import Bound, Log, Output
-from opsloop.structured_logging.record import frozen, severity_of, thawed
+from opsloop.structured_logging.output import Bound, Emit, Log, Output
+from opsloop.structured_logging.record import frozen, severity_of, text_of, thawed
+from opsloop.structured_logging.seen import SPAN_KINDS, observe
 
 __all__ = ["HandedOutput"]
 
 _INFO: Final = SEVERITIES.index("INFO")
+_LANE: Final = LANES[_INFO]
 _UNBOUND: Final = Bound()
 
 
@@ -31,13 +33,14 @@ class HandedOutput(Output):
         self._admit = sink.admit
         self._queue = sink.queue
         self._draw = sink.queue.draw
+        self._appends = tuple(lane.append for lane in sink.queue.lanes)
+        self._now_ns = self.clock.now_ns
 
     def log(self, severity: int, bound: Bound) -> Log:
         """Return a function that hands a ``log`` call of a severity over."""
         queue, draw, admit = self._queue, self._draw, self._admit
-        append = queue.lanes[LANES[severity]].append
-        now_ns, context = self.clock.now_ns, CURRENT.get
         name, lane = SEVERITIES[severity], LANES[severity]
+        append, now_ns, context = self._appends[lane], self._now_ns, CURRENT.get
 
         def made(ts_ns: int, context: Context, message: str, fields: dict[str, Any]) -> Event | None:
             own = {"severity": name, **thawed(fields), "message": message}
@@ -52,24 +55,41 @@ class HandedOutput(Output):
 
         return log
 
+    def event(self, bound: Bound) -> Emit:
+        """Return a function that hands an event of any kind over."""
+        queue, draw, admit, put, made = self._queue, self._draw, self._admit, self._put, self._made
+        append, now_ns, context_now = self._appends[_LANE], self._now_ns, CURRENT.get
+
+        def event(kind: str, /, *, ts_ns: int | None = None, **fields: Any) -> None:
+            name = kind if type(kind) is str else text_of(kind)
+            if ts_ns is not None:
+                fields["ts_ns"] = ts_ns
+            context = context_now()
+            if "severity" in fields or name == "request":
+                put(name, bound, fields, context)
+            else:
+                number = draw()
+                if number < queue.mark or admit(number, _INFO, _LANE):
+                    kept = frozen(fields) if is_tracked(fields) else fields
+                    append((number, _INFO, made, now_ns(), context, name, bound, kept))
+            if name in SPAN_KINDS:
+                observe(name, bound.fields | fields, context)
+
+        return event
+
     def write(self, kind: str, fields: dict[str, Any], context: Context, *, ts_ns: int | None = None) -> None:
         """Hand an event of merged fields over."""
-        if ts_ns is not None:
-            fields["ts_ns"] = ts_ns
-        self.event(kind, _UNBOUND, fields, context)
+        self._put(kind, _UNBOUND, fields if ts_ns is None else {**fields, "ts_ns": ts_ns}, context)
 
-    def event(self, kind: str, bound: Bound, fields: dict[str, Any], context: Context | None = None) -> None:
-        """Hand an event of any kind over."""
+    def _put(self, kind: str, bound: Bound, fields: dict[str, Any], context: Context) -> None:
+        """Hand an event over in the lane of its severity, and a request's line in the last that is dropped from."""
         severity = _INFO
         if "severity" in fields:
             severity = SEVERITIES.index(severity_of(fields["severity"]) or "INFO")
         lane = LANES[-1] if kind == "request" else LANES[severity]
         number = self._draw()
-        if number >= self._queue.mark and not self._admit(number, severity, lane):
-            return
-        here = CURRENT.get() if context is None else context
-        kept = frozen(fields) if is_tracked(fields) else fields
-        self._queue.lanes[lane].append((number, severity, self._made, self.clock.now_ns(), here, kind, bound, kept))
+        if number < self._queue.mark or self._admit(number, severity, lane):
+            self._appends[lane]((number, severity, self._made, self._now_ns(), context, kind, bound, frozen(fields)))
 
     def _made(self, ts_ns: int, context: Context, kind: str, bound: Bound, fields: dict[str, Any]) -> Event | None:
         return self.make(kind, bound.fields | thawed(fields), context, ts_ns)

@@ -17,11 +17,10 @@ from opsloop.structured_logging.decorators import Measure, traced
 from opsloop.structured_logging.exporter import Exporter
 from opsloop.structured_logging.handed import HandedOutput
 from opsloop.structured_logging.lines import LineOutput
-from opsloop.structured_logging.output import SPAN_KINDS, Bound, Log, Output, rules_of
-from opsloop.structured_logging.record import text_of
+from opsloop.structured_logging.output import Bound, Emit, Log, Output, rules_of
 from opsloop.structured_logging.redact import Rules
 from opsloop.structured_logging.sample import Sampling
-from opsloop.structured_logging.scope import RequestScope, StepScope, observe
+from opsloop.structured_logging.scope import RequestScope, StepScope
 from opsloop.structured_logging.sinks import JsonLinesSink, Tee
 from opsloop.structured_logging.spool import Spool
 
@@ -51,12 +50,14 @@ class Logger:
     __slots__ = {  # noqa: RUF023 - the levels in their order
         "_bound": "The fields of this logger.",
         "_output": "What all loggers of one sink share.",
+        "event": "Write an event of any kind, now unless ``ts_ns`` says when.",
         "debug": "Write a ``log`` event of severity DEBUG.",
         "info": "Write a ``log`` event of severity INFO.",
         "warning": "Write a ``log`` event of severity WARN.",
         "error": "Write a ``log`` event of severity ERROR.",
     }
 
+    event: Emit
     debug: Log
     info: Log
     warning: Log
@@ -91,6 +92,7 @@ class Logger:
 
     def _set_up(self, output: Output, bound: Bound) -> None:
         self._output, self._bound = output, bound
+        self.event = output.event(bound)
         self.debug, self.info, self.warning, self.error = output.logs(bound, "DEBUG", "INFO", "WARN", "ERROR")
 
     @property
@@ -106,16 +108,6 @@ class Logger:
     def bind(self, **fields: Any) -> Logger:
         """Return a logger that puts these fields on every event of its own."""
         return _BoundLogger(self._output, self._bound.fields | fields)
-
-    def event(self, kind: str, /, *, ts_ns: int | None = None, **fields: Any) -> None:
-        """Write an event of any kind, now unless ``ts_ns`` says when."""
-        if type(kind) is not str:
-            kind = text_of(kind)
-        if ts_ns is not None:
-            fields["ts_ns"] = ts_ns
-        self._output.event(kind, self._bound, fields)
-        if kind in SPAN_KINDS:
-            observe(kind, self._bound.fields | fields, current())
 
     def request(
         self, *, request_id: str | None = None, headers: Mapping[str, str] | None = None, **fields: Any

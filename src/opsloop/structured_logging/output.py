@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import IO, Any, Final, Protocol
+from typing import IO, Any, Protocol
 
 from opsloop.clock import Clock, Ids
 from opsloop.errors import ConfigError
 from opsloop.event import SEVERITIES, Event
 from opsloop.stream import Sink
 from opsloop.structured_logging.context import NOTHING, Context, current
-from opsloop.structured_logging.record import FOREIGN_FAILURES, frozen, make_event, severity_of, thawed
+from opsloop.structured_logging.record import FOREIGN_FAILURES, frozen, make_event, severity_of, text_of, thawed
 from opsloop.structured_logging.redact import DEFAULT_RULES, Rules, redact
 from opsloop.structured_logging.sample import Sampling
+from opsloop.structured_logging.seen import SPAN_KINDS, observe
 from opsloop.structured_logging.sinks import JsonLinesSink
 
-__all__ = ["SPAN_KINDS", "Bound", "Log", "Output", "rules_of"]
-
-SPAN_KINDS: Final = frozenset({"request", "llm", "embed", "retrieve", "rerank", "tool", "agent", "guardrail", "span"})
-"""The kinds that are spans of their own; any other event of a request happens in the span that is open."""
+__all__ = ["Bound", "Emit", "Log", "Output", "rules_of"]
 
 
 class Log(Protocol):
@@ -27,6 +25,14 @@ class Log(Protocol):
 
     def __call__(self, message: str, /, **fields: Any) -> None:
         """Write it; nothing is raised."""
+        ...
+
+
+class Emit(Protocol):
+    """Writes an event of any kind."""
+
+    def __call__(self, kind: str, /, *, ts_ns: int | None = None, **fields: Any) -> None:
+        """Write it, now unless ``ts_ns`` says when; nothing is raised."""
         ...
 
 
@@ -90,9 +96,17 @@ class Output:
 
         return log
 
-    def event(self, kind: str, bound: Bound, fields: dict[str, Any]) -> None:
-        """Write an event of any kind."""
-        self.write(kind, bound.fields | fields, current())
+    def event(self, bound: Bound) -> Emit:
+        """Return a function that writes an event of any kind."""
+
+        def event(kind: str, /, *, ts_ns: int | None = None, **fields: Any) -> None:
+            name = kind if type(kind) is str else text_of(kind)
+            given = bound.fields | fields if ts_ns is None else {**bound.fields, **fields, "ts_ns": ts_ns}
+            self.write(name, given, current())
+            if name in SPAN_KINDS:
+                observe(name, given, current())
+
+        return event
 
     def write(self, kind: str, fields: dict[str, Any], context: Context, *, ts_ns: int | None = None) -> None:
         """Write an event of fields that are merged already."""

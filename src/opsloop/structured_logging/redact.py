@@ -13,7 +13,7 @@ the attributes.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
@@ -88,6 +88,15 @@ class Rules:
     clean: set[str] = field(init=False, repr=False, compare=False, default_factory=set)
     """Short texts that were looked at and that no pattern matches: a program repeats most of what it says."""
 
+    _searches: tuple[tuple[Callable[[str], Any] | None, Callable[[str], Any]], ...] = field(
+        init=False, repr=False, compare=False
+    )
+    """Of each pattern its sign and its search: what is looked for in every text is not looked up as well."""
+
+    def __post_init__(self) -> None:
+        """Take the patterns apart once."""
+        object.__setattr__(self, "_searches", tuple((each.sign, each.compiled.search) for each in self.patterns))
+
     def extended(self, *, keys: Iterable[str] = (), patterns: Iterable[Pattern] = ()) -> Rules:
         """Return rules with more key names and patterns; one's own patterns are tried first."""
         return Rules(self.keys | {_key(name) for name in keys}, (*patterns, *self.patterns))
@@ -119,8 +128,8 @@ class Rules:
         """
         if text in self.clean:
             return False
-        for pattern in self.patterns:
-            if pattern.matches(text):
+        for sign, search in self._searches:
+            if (sign is None or sign(text)) and search(text) is not None:
                 return True
         if len(text) <= _SHORT:
             _make_room(self.clean)

@@ -13,20 +13,17 @@ from contextvars import Token
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
 
-from opsloop.event import INT64_MAX
 from opsloop.structured_logging.context import Context, Scope, Seen, current, enter, leave
-from opsloop.structured_logging.output import SPAN_KINDS, Output
+from opsloop.structured_logging.output import Output
 from opsloop.structured_logging.propagation import Incoming, incoming
 from opsloop.structured_logging.record import text_of
 from opsloop.structured_logging.redact import Tokens
+from opsloop.structured_logging.seen import AMOUNTS, seen
 
-__all__ = ["MODEL_CALLS", "RequestScope", "StepScope", "observe"]
+__all__ = ["RequestScope", "StepScope"]
 
-MODEL_CALLS: Final = frozenset({"llm", "embed"})
-"""The only kinds whose tokens and cost are counted."""
 INHERITED: Final = ("tenant", "user_id", "session_id", "route")
 """Fields of a request that every event inside it has as well."""
-_SUMS: Final = ("input_tokens", "output_tokens", "cost_microusd")
 _CANCELLED: Final = frozenset({"CancelledError", "Cancelled", "GeneratorExit"})
 _CLIENT_CLOSED: Final = 499
 _SERVER_ERROR: Final = 500
@@ -137,7 +134,7 @@ class RequestScope(_Timed):
     def add(self, *, input_tokens: int = 0, output_tokens: int = 0, cost_microusd: int = 0, retries: int = 0) -> None:
         """Add to the totals what no event of its own reports."""
         with self._lock:
-            for name, amount in zip(_SUMS, (input_tokens, output_tokens, cost_microusd), strict=True):
+            for name, amount in zip(AMOUNTS, (input_tokens, output_tokens, cost_microusd), strict=True):
                 if amount:
                     self._sums[name] = self._sums.get(name, 0) + amount
             self._retries += retries
@@ -214,41 +211,10 @@ class StepScope(_Timed):
         fields = {**self._fields, "span_id": self.span_id}
         self._output.write(self.kind, fields, self._outer, ts_ns=self._start_ns)
         if self._parent is not None:
-            self._parent.observe(_seen(self.kind, fields), counted=self._counted)
+            self._parent.observe(seen(self.kind, fields), counted=self._counted)
 
     def observe(self, seen: Seen, *, counted: bool) -> None:
         """Hand an event on to the request, and remember whether it brought the tokens that this step repeats."""
         self._counted = self._counted or bool(seen.amounts)
         if self._parent is not None:
             self._parent.observe(seen, counted=counted)
-
-
-def observe(kind: str, fields: Mapping[str, Any], context: Context) -> None:
-    """Tell the open scope of an event that was written without a scope of its own."""
-    if context.scope is not None and kind in SPAN_KINDS and kind != "request":
-        here = {} if "span_id" in fields else {"parent_span_id": context.fields.get("span_id", "")}
-        context.scope.observe(_seen(kind, {**fields, **here}), counted=False)
-
-
-def _seen(kind: str, fields: Mapping[str, Any]) -> Seen:
-    """Read what a scope needs from an event's fields, each only where it has the column's type."""
-    amounts = {name: fields[name] for name in _SUMS if _is_count(fields.get(name))} if kind in MODEL_CALLS else {}
-    duration_us = fields.get("duration_us")
-    return Seen(
-        kind=kind,
-        stage=_text(fields, "tool") or kind,
-        parent_span_id=_text(fields, "parent_span_id"),
-        duration_us=duration_us if _is_count(duration_us) else None,
-        amounts=amounts,
-        error=fields.get("error") is True,
-        error_type=_text(fields, "error_type"),
-    )
-
-
-def _text(fields: Mapping[str, Any], name: str) -> str:
-    value = fields.get(name)
-    return "" if value is None else text_of(value)
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= INT64_MAX

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from opsloop.event import Event
-from opsloop.structured_logging.output import SPAN_KINDS
+from opsloop.structured_logging.seen import SPAN_KINDS
 
 __all__ = ["MAX_DEPTH", "Node", "PathStep", "critical_path", "end_ns", "is_span", "plant", "walk"]
 
