@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from opsloop.errors import StoreError
 from opsloop.event import Event, decode_event
 from opsloop.stream import MemoryStream
-from opsloop.structured_logging import BufferedSink, Logger
+from opsloop.structured_logging import BufferedSink, JsonLinesSink, Logger
 
 
 def line(number, severity="INFO"):
@@ -185,3 +186,62 @@ def test_a_multiprocessing_worker_flushes_when_it_ends(tmp_path):
         "worker.start(); worker.join(); assert worker.exitcode == 0\n"
     )
     assert run(code, tmp_path) == list(range(3000))
+
+
+def run_at_once(code, tmp_path, *, flush):
+    """Run a script that logs at once, and return the messages that it left in a file."""
+    path = tmp_path / "out.jsonl"
+    head = (
+        "import os, sys, threading, time\nfrom opsloop.structured_logging import JsonLinesSink, Logger\n"
+        f"sink = JsonLinesSink({str(path)!r}, flush={flush})\nlog = Logger(sink)\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", head + code], check=True, timeout=20)
+    return sorted(decode_event(row).message for row in path.read_bytes().splitlines())
+
+
+@needs_fork
+def test_what_a_file_holds_back_is_written_once_over_a_fork(tmp_path):
+    """A line that waits in the file's own buffer is the parent's, whoever flushes first."""
+    code = (
+        "log.info('before')\npid = os.fork()\nlog.info('parent' if pid else 'child')\n"
+        "if not pid: sys.exit()\nos.waitpid(pid, 0)\n"
+    )
+    assert run_at_once(code, tmp_path, flush=False) == ["before", "child", "parent"]
+
+
+@needs_fork
+def test_a_fork_waits_for_a_line_under_way(tmp_path):
+    """Another thread is in the middle of a line when the fork comes: the child inherits no held lock."""
+    code = (
+        "sink.write_lock.acquire()\nthreading.Timer(0.2, sink.write_lock.release).start()\n"
+        "pid = os.fork()\nlog.info('parent' if pid else 'child')\n"
+        "if not pid: os._exit(0)\nos.waitpid(pid, 0)\n"
+    )
+    assert run_at_once(code, tmp_path, flush=True) == ["child", "parent"]
+
+
+class Raw(io.RawIOBase):
+    """An unbuffered stream, as standard output is under ``python -u``: a write may take a part only."""
+
+    def __init__(self):
+        self.taken = b""
+
+    def writable(self):
+        """Tell so."""
+        return True
+
+    def write(self, data):
+        """Take seven bytes."""
+        self.taken += bytes(data[:7])
+        return min(7, len(data))
+
+
+@pytest.mark.parametrize("flush", [True, False])
+def test_an_unbuffered_stream_gets_whole_lines(flush):
+    """What a write leaves over is written by the next ones."""
+    raw = Raw()
+    log = Logger(JsonLinesSink(raw, flush=flush))
+    log.info("first", number=1)
+    log.info("second", number=2)
+    assert [decode_event(row).message for row in raw.taken.splitlines()] == ["first", "second"]
+    assert log.failed == 0

@@ -6,16 +6,14 @@ redacts it, and writes batches to the sink behind. When the buffer is full the l
 reason kept: nothing is raised into the host.
 
 After ``os.fork`` the child starts with an empty buffer and a thread of its own: what waited belongs to the parent,
-which writes it. A fork waits (at most a second) for a write in progress, so that the child inherits no held lock.
+which writes it.
 """
 
 from __future__ import annotations
 
 import atexit
-import os
 import sys
 import threading
-import weakref
 from collections import deque
 from collections.abc import Iterable
 from typing import Any, Final, Self
@@ -23,16 +21,13 @@ from typing import Any, Final, Self
 from opsloop.clock import Clock, SystemClock
 from opsloop.event import SEVERITIES, Event
 from opsloop.stream import Sink
+from opsloop.structured_logging.forks import survive_forks
 from opsloop.structured_logging.handover import LANES, Handover
 from opsloop.structured_logging.record import FOREIGN_FAILURES
 
 __all__ = ["BufferedSink"]
 
 EXIT_SECONDS: Final = 5.0
-FORK_SECONDS: Final = 1.0
-_LIVE: Final[weakref.WeakSet[BufferedSink]] = weakref.WeakSet()
-_HELD: Final[list[threading.Lock]] = []
-"""The write locks that a fork under way holds."""
 
 
 class BufferedSink:
@@ -54,8 +49,11 @@ class BufferedSink:
         self._batch = batch
         self._clock = clock or SystemClock()
         self.reset()
-        _LIVE.add(self)
+        survive_forks(self)
         atexit.register(self.close)
+
+    def before_fork(self) -> None:
+        """Leave what waits to the parent."""
 
     def reset(self) -> None:
         """Start empty, with locks and a thread of its own: in the beginning, and in a forked child."""
@@ -210,23 +208,3 @@ def _flush_at_worker_exit(sink: BufferedSink) -> None:
     process = sys.modules.get("multiprocessing.process")
     if util is not None and process is not None and process.parent_process() is not None:
         util.Finalize(None, sink.close, exitpriority=100)
-
-
-def _before_fork() -> None:
-    locks = [sink.write_lock for sink in list(_LIVE)]
-    _HELD.extend(lock for lock in locks if lock.acquire(timeout=FORK_SECONDS))
-
-
-def _after_fork_in_parent() -> None:
-    while _HELD:
-        _HELD.pop().release()
-
-
-def _after_fork_in_child() -> None:
-    _HELD.clear()
-    for sink in list(_LIVE):
-        sink.reset()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from io import RawIOBase
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -13,6 +15,7 @@ import msgspec
 from opsloop.errors import OpsloopError, StoreError
 from opsloop.event import FIELDS, Event, encode_event
 from opsloop.stream import Sink
+from opsloop.structured_logging.forks import survive_forks
 
 __all__ = ["RESERVED", "JsonLinesSink", "Tee", "flat_line"]
 
@@ -57,16 +60,17 @@ class JsonLinesSink:
 
     def __init__(self, file: IO[str] | IO[bytes] | str | Path, *, flush: bool = True) -> None:
         """Open the path, or take the stream as it is; raises ``OSError`` when the path cannot be opened."""
-        self._lock = threading.Lock()
         self._file: Any = Path(file).open("ab") if isinstance(file, str | Path) else file  # noqa: SIM115 - it lives on
         self._flush = flush
         self._bytes: Any = self._file if _binary(self._file) else getattr(self._file, "buffer", None)
         """The binary stream that lines go to, ``None`` for one that takes texts only."""
-        own: Any = None if flush or self._bytes is None else self._bytes.write
+        own: Any = None if flush or self._bytes is None or isinstance(self._bytes, RawIOBase) else self._bytes.write
         self.write: Callable[[bytes], Any] = own or self._write
-        """Writes the bytes of whole lines. A binary stream's own method where that is enough: it is atomic."""
+        """Writes the bytes of whole lines. A buffered stream's own method where that is enough: it is atomic."""
+        self.reset()
+        survive_forks(self)
         if not flush:
-            atexit.register(self._flush_quietly)
+            atexit.register(self.before_fork)
 
     def append(self, events: Iterable[Event]) -> int:
         """Write events; return how many. Raises ``OSError`` or ``ValueError`` when the stream does."""
@@ -75,28 +79,34 @@ class JsonLinesSink:
             self.write(b"\n".join((*lines, b"")))
         return len(lines)
 
+    def before_fork(self) -> None:
+        """Write what the stream's own buffer holds, where that is wanted only then: before a fork, and at the exit."""
+        if not self._flush and not self._file.closed:
+            with suppress(OSError, ValueError):
+                self._file.flush()
+
+    def reset(self) -> None:
+        """Take a lock of its own: in the beginning, and in a forked child."""
+        self.write_lock = threading.Lock()
+
     def _write(self, data: bytes) -> None:
         file, stream = self._file, self._bytes
-        with self._lock:
+        with self.write_lock:
             if stream is None:
                 file.write(data.decode())
             else:
                 if stream is not file:  # a text stream over bytes: what print() left in it comes first
                     file.flush()
-                stream.write(data)
+                _write_whole(stream, data)
                 stream.flush()
             if self._flush and stream is not file:
                 file.flush()
 
     def close(self) -> None:
         """Close the file."""
-        atexit.unregister(self._flush_quietly)
-        with self._lock:
+        atexit.unregister(self.before_fork)
+        with self.write_lock:
             self._file.close()
-
-    def _flush_quietly(self) -> None:
-        if not self._file.closed:
-            self._file.flush()
 
 
 class Tee:
@@ -125,6 +135,16 @@ class Tee:
         if reasons:
             raise StoreError("; ".join(reasons))
         return min(counts, default=0)
+
+
+def _write_whole(stream: Any, data: bytes) -> None:
+    """Write all of it: a raw stream, such as standard output under ``python -u``, may take a part at a time."""
+    taken = stream.write(data)
+    while isinstance(stream, RawIOBase) and taken != len(data):
+        if not taken:
+            raise BlockingIOError("the stream takes nothing now")
+        data = data[taken:]
+        taken = stream.write(data)
 
 
 def _binary(file: Any) -> bool:
