@@ -66,6 +66,9 @@ class Handler(BaseHTTPRequestHandler):
             self.server.awake.wait(20)
             self.close_connection = True
             return
+        if isinstance(behaviour, bytes):
+            self.answer(200, behaviour)
+            return
         if isinstance(behaviour, int):
             self.answer(behaviour, b'{"message": "no"}', {"Retry-After": "0"})
             return
@@ -310,3 +313,48 @@ def test_the_ready_logger_exports_when_the_settings_say_so(server, tmp_path):
     assert decode_event(run.stdout).message == "start"
     assert list(server.deliveries.values()) == [1]
     assert list((tmp_path / "spool").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "sent"),
+    [
+        (b"", 2),
+        (b"\xff", 2),
+        (b"[]", 2),
+        (b'{"rejected":"many"}', 2),
+        (b'{"rejected":-5}', 2),
+        (b'{"rejected":7}', 0),
+        (b'{"partialSuccess":"all"}', 2),
+        (b'{"partialSuccess":{"rejectedLogRecords":"1","errorMessage":"no body"}}', 1),
+    ],
+)
+def test_an_odd_answer_is_an_answer(server, answer, sent):
+    """What a server says beside 200 is read as far as it makes sense, and never ends the exporter."""
+    server.script = [answer]
+    exporter = Exporter(server.url)
+    exporter.append(events(2))
+    assert exporter.flush(20)
+    assert (exporter.sent, exporter.rejected, exporter.retries) == (sent, 2 - sent, 0)
+    exporter.close(20)
+
+
+class Busy(Spool):
+    """A spool that cannot be opened at first, as when the process has too many files open."""
+
+    refusals = 2
+
+    def peek(self, most, *, most_bytes=1 << 20):
+        """Refuse, then look."""
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError(24, "Too many open files")
+        return super().peek(most, most_bytes=most_bytes)
+
+
+def test_a_spool_that_cannot_be_read_now_is_read_later(server, tmp_path):
+    """Nothing is lost and the exporter lives on; the reason is shown meanwhile."""
+    exporter = Exporter(server.url, spool=Busy(tmp_path))
+    exporter.append(events(2))
+    assert exporter.flush(20)
+    assert (exporter.sent, exporter.last_error) == (2, "OSError: [Errno 24] Too many open files")
+    exporter.close(20)

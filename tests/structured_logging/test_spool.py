@@ -157,3 +157,18 @@ def test_a_full_disk_is_raised_and_got_over(tmp_path):
         [b"%06d" % number for number in range(whole + 1) for _ in range(7)],
         0,
     )
+
+
+@pytest.mark.parametrize("harm", [lambda path: path.unlink(), lambda path: path.write_bytes(b"x" * 99)])
+@pytest.mark.parametrize("last", [True, False])
+def test_a_segment_that_is_lost_meanwhile_is_counted_and_passed_by(tmp_path, harm, last):
+    """Somebody empties the folder of a running process, or its disk fails: the rest is read, and writing goes on."""
+    spool = Spool(tmp_path, segment_bytes=10)
+    spool.put(numbered(0, 3))
+    spool.put(numbered(3, 3))
+    harm(sorted(tmp_path.glob("*/*.seg"))[-1 if last else 0])
+    assert drained(spool) == (numbered(0, 3) if last else numbered(3, 3))
+    assert (spool.dropped, len(spool)) == (3, 0)
+    spool.put(numbered(6, 3))
+    assert drained(spool) == numbered(6, 3)
+    spool.close()

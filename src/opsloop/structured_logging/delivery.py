@@ -16,16 +16,28 @@ from enum import Enum
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
+import msgspec
+
 from opsloop.clock import NANOSECONDS
 from opsloop.errors import ConfigError
 
-__all__ = ["Connection", "Meaning", "Reply", "delay_seconds", "meaning_of", "retry_after_seconds"]
+__all__ = [
+    "FIRST_SECONDS",
+    "Connection",
+    "Meaning",
+    "Reply",
+    "delay_seconds",
+    "meaning_of",
+    "refused_of",
+    "retry_after_seconds",
+]
 
 FIRST_SECONDS: Final = 0.5
 MOST_SECONDS: Final = 60.0
 MOST_RETRY_AFTER_SECONDS: Final = 600.0
 _FINAL: Final = frozenset({400, 406, 415, 422})
 _ANSWER_BYTES: Final = 1 << 16
+_MOST_DIGITS: Final = 18
 
 
 class Meaning(Enum):
@@ -84,6 +96,28 @@ def retry_after_seconds(text: str, *, now_ns: int) -> float:
         except (ValueError, TypeError):
             return 0.0
     return min(max(seconds, 0.0), MOST_RETRY_AFTER_SECONDS)
+
+
+def refused_of(body: bytes, most: int) -> tuple[int, str]:
+    """Return how many of ``most`` events an answer to a batch refuses, and why, as our server or a collector says it.
+
+    What makes no sense refuses none: the status has told that the batch is stored.
+
+    >>> refused_of(b'{"accepted":1,"rejected":2,"reasons":["too old"]}', 3), refused_of(b'{"rejected":"many"}', 3)
+    ((2, "['too old']"), (0, ''))
+    >>> refused_of(b'{"partialSuccess":{"rejectedLogRecords":"1","errorMessage":"no body"}}', 3)
+    (1, 'no body')
+    """
+    try:
+        answer = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return 0, ""
+    answer = answer if isinstance(answer, dict) else {}
+    partial = answer.get("partialSuccess")
+    partial = partial if isinstance(partial, dict) else {}
+    said = str(answer.get("rejected") or partial.get("rejectedLogRecords"))
+    count = min(int(said), most) if said.isdecimal() and len(said) <= _MOST_DIGITS else 0
+    return count, str(answer.get("reasons") or partial.get("errorMessage") or "")
 
 
 class Connection:

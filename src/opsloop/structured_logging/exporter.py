@@ -17,17 +17,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal, Protocol, Self
 
-import msgspec
-
 from opsloop.clock import Clock, Ids, SystemClock, SystemIds, seeded
 from opsloop.errors import InputError
 from opsloop.event import Event, decode_event, encode_event
 from opsloop.structured_logging.delivery import (
+    FIRST_SECONDS,
     Connection,
     Meaning,
     Reply,
     delay_seconds,
     meaning_of,
+    refused_of,
     retry_after_seconds,
 )
 from opsloop.structured_logging.otlp import encode_otlp_logs
@@ -271,7 +271,12 @@ class Exporter:
         while not self._closing.is_set():
             asked = len(self._flushes)
             self._work.clear()
-            batch = self._backlog.peek(self._batch)
+            try:
+                batch = self._backlog.peek(self._batch)
+            except OSError as cause:  # such as too many open files: it is there the next time
+                self.last_error = f"{type(cause).__name__}: {cause}"
+                self._closing.wait(FIRST_SECONDS)
+                continue
             if not batch.payloads:
                 for _ in range(asked):
                     self._flushes.popleft().set()
@@ -314,16 +319,10 @@ class Exporter:
                 return None
 
     def _count(self, reply: Reply, count: int) -> None:
-        """Count what the server stored and what it would not have, as either protocol's answer says."""
-        try:
-            answer = msgspec.json.decode(reply.body) if reply.body else {}
-        except msgspec.DecodeError:
-            answer = {}
-        answer = answer if isinstance(answer, dict) else {}
-        partial = answer.get("partialSuccess") or {}
-        rejected = int(answer.get("rejected") or partial.get("rejectedLogRecords") or 0)
+        """Count what the server stored and what it would not have."""
+        rejected, reason = refused_of(reply.body, count)
         if rejected:
-            self.last_error = str(answer.get("reasons") or partial.get("errorMessage") or "")
+            self.last_error = reason
         self.rejected += rejected
         self.sent += count - rejected
 

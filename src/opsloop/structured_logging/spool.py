@@ -183,12 +183,20 @@ class Spool:
             segment.count += len(payloads)
 
     def peek(self, most: int, *, most_bytes: int = 4 * 1024 * 1024) -> Batch:
-        """Return the oldest payloads without taking them: at most ``most``, of one segment."""
+        """Return the oldest payloads without taking them: at most ``most``, of one segment.
+
+        A segment that somebody has deleted or broken meanwhile is counted in ``dropped``. Raises ``OSError`` when the
+        disk refuses.
+        """
         with self._lock:
-            for segment in self._segments:
-                if segment.waiting:
+            for segment in [segment for segment in self._segments if segment.waiting]:
+                try:
                     found = segment.read(min(most, segment.waiting), most_bytes)
+                except FileNotFoundError:
+                    found = []
+                if found:
                     return Batch([payload for payload, _ in found], segment, found[-1][1])
+                self._lose(segment)
         return Batch([])
 
     def take(self, batch: Batch) -> None:
@@ -316,6 +324,15 @@ class Spool:
             size -= oldest.size
             self.dropped += oldest.waiting
             self._delete(oldest)
+
+    def _lose(self, segment: Segment) -> None:
+        """Forget a segment of which no more can be read."""
+        self.dropped += segment.waiting
+        if segment is self._segments[-1] and self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+        self._segments.remove(segment)
+        self._delete(segment)
 
     def _delete(self, segment: Segment) -> None:
         segment.path.unlink(missing_ok=True)
