@@ -108,6 +108,7 @@ def test_a_request_is_a_trace_and_a_person_has_a_journey(ask):
         {"limit": "1001"},
         {"limit": "ten"},
         {"limit": "²"},
+        {"limit": "0000000000019999999"},
         {"offset": "-1"},
         {"offset": "9" * 5000},
         {"q": "since:1h until:2h"},

@@ -115,6 +115,7 @@ def test_what_is_missing_is_said(stream):
             Event(ts_ns=60_000 * MS, event="log.dropped", service="bot", attributes={"count": 4, "since_ns": MS}),
             Event(ts_ns=60_000 * MS, event="log.dropped", service="shop", attributes={"count": 4, "since_ns": MS}),
             Event(ts_ns=60_000 * MS, event="log.dropped", service="bot", attributes={"since_ns": 50_000 * MS}),
+            Event(ts_ns=60_000 * MS, event="log.dropped", service="bot", attributes={"count": 1, "since_ns": "noon"}),
         ]
     )
     story = correlate(stream, "req-1")
@@ -123,6 +124,7 @@ def test_what_is_missing_is_said(stream):
         "stage 'rerank', timed by the request",
         "the settlement of reservation 'r-1'",
         "up to 4 events that bot dropped",
+        "up to 1 events that bot dropped",
     )
     assert not story.complete
     assert tell([FIRST], "req-1").missing[0] == "the canonical request event: it still runs, or its line was lost"

@@ -30,6 +30,7 @@ from opsloop.structured_logging.trace import TRACE_FORMATS, encode_otlp_traces, 
 
 MAX_LIMIT = 1_000
 MAX_OFFSET = 10_000
+_MOST_DIGITS = 12
 _WINDOW = (Parameter("q", "a query line, such as: tool:retrieve error:true duration>500ms"), *WINDOW_PARAMETERS)
 
 
@@ -208,6 +209,6 @@ def _asked(arguments: Arguments, clock: Clock) -> tuple[Filter, int, int, Summar
 
 def _integer(arguments: Arguments, name: str, *, default: int, least: int, most: int) -> int:
     text = arguments.get(name) or str(default)
-    if not text.isascii() or not text.isdigit() or not least <= int(text[:12]) <= most:
+    if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS or not least <= int(text) <= most:
         raise InputError(f"{name} is {text[:40]!r}", fix=f"give a whole number from {least} to {most}")
     return int(text)

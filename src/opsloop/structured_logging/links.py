@@ -63,8 +63,14 @@ def losses(source: Source, own: Sequence[Event]) -> tuple[str, ...]:
     return tuple(
         f"up to {report.attributes.get('count', '?')} events that {report.service or 'a process'} dropped"
         for report in reports
-        if report.service in services and report.attributes.get("since_ns", 0) <= last
+        if report.service in services and _since_ns(report) <= last
     )
+
+
+def _since_ns(report: Event) -> int:
+    """Return when the losses began; a report that does not say it has lost since ever."""
+    since_ns = report.attributes.get("since_ns")
+    return since_ns if isinstance(since_ns, int) else 0
 
 
 def _any_of(field: str, values: Iterable[str]) -> Filter:

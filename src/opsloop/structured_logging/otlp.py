@@ -13,7 +13,7 @@ import msgspec
 
 from opsloop.event import FIELDS, SEVERITIES, Event
 
-__all__ = ["RESOURCE", "attributes_of", "encode_otlp_logs", "is_hex", "pairs"]
+__all__ = ["RESOURCE", "attributes_of", "encode_otlp_logs", "is_hex", "pairs", "resource_of"]
 
 _NAMES: Final = {
     "status_code": "http.response.status_code",
@@ -50,17 +50,22 @@ def encode_otlp_logs(events: Iterable[Event]) -> bytes:
         {
             "resourceLogs": [
                 {
-                    "resource": {
-                        "attributes": pairs(
-                            {name: text for name, text in zip(RESOURCE.values(), origin, strict=True) if text}
-                        )
-                    },
+                    "resource": resource_of(origin),
                     "scopeLogs": [{"scope": {"name": "opsloop"}, "logRecords": records}],
                 }
                 for origin, records in groups.items()
             ]
         }
     )
+
+
+def resource_of(origin: Sequence[str]) -> dict[str, Any]:
+    """Return the resource of events whose service, environment and release are these; what is empty is left out.
+
+    >>> resource_of(("bot", "", ""))
+    {'attributes': [{'key': 'service.name', 'value': {'stringValue': 'bot'}}]}
+    """
+    return {"attributes": pairs({name: text for name, text in zip(RESOURCE.values(), origin, strict=True) if text})}
 
 
 def attributes_of(event: Event) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from opsloop.event import Event, flatten
-from opsloop.structured_logging.otlp import RESOURCE, attributes_of, is_hex, pairs
+from opsloop.structured_logging.otlp import RESOURCE, attributes_of, is_hex, pairs, resource_of
 from opsloop.structured_logging.story import Story
 from opsloop.structured_logging.tree import Node, end_ns, is_span, walk
 
@@ -39,7 +39,7 @@ def encode_otlp_traces(story: Story) -> bytes:
             groups.setdefault(tuple(getattr(event, name) for name in RESOURCE), []).append(_span(event, inside))
     resources = [
         {
-            "resource": {"attributes": pairs(dict(zip(RESOURCE.values(), origin, strict=True)))},
+            "resource": resource_of(origin),
             "scopeSpans": [{"scope": {"name": "opsloop"}, "spans": spans}],
         }
         for origin, spans in groups.items()
