@@ -27,7 +27,10 @@ def test_a_window_is_read(arguments, start, end):
     assert window_of(arguments, clock=ManualClock(NOW)) == (parse_time(start), parse_time(end))
 
 
-@pytest.mark.parametrize("arguments", [{"from": "soon"}, {"from": "1h", "to": "2h"}, {"to": "2026-01-05T09:00:00"}])
+@pytest.mark.parametrize(
+    "arguments",
+    [{"from": "soon"}, {"from": "²"}, {"to": "9" * 5000}, {"from": "1h", "to": "2h"}, {"to": "2026-01-05T09:00:00"}],
+)
 def test_a_wrong_window_is_refused(arguments):
     """An unreadable time, a window that ends before it starts, and a time without a zone each get a sentence."""
     with pytest.raises(InputError):

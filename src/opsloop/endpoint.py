@@ -71,6 +71,7 @@ WINDOW_PARAMETERS: Final = (
     Parameter("to", "end of the window, in the same forms; now when left out"),
 )
 _DURATION: Final = re.compile(r"(?P<amount>[0-9]+(?:\.[0-9]+)?)(?P<unit>ms|us|s|m|h|d|w)")
+_MOST_DIGITS: Final = 20
 _UNITS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 
 
@@ -115,7 +116,7 @@ def window_of(arguments: Arguments, *, clock: Clock, default_seconds: float = 36
 def _moment(text: str, now_ns: int) -> int:
     if text == "now":
         return now_ns
-    if text.isdigit():
+    if text.isdecimal() and len(text) <= _MOST_DIGITS:
         return int(text)
     with suppress(InputError):
         return now_ns - round(ago_seconds(text) * NANOSECONDS)

@@ -191,6 +191,15 @@ def test_a_pending_span_is_not_a_second_event():
     assert read_traces(span_body({"logfire.span_type": "pending_span"}), json=False).events == []
 
 
+@pytest.mark.parametrize("text", ["²", "9" * 5000, "٣", ""])
+def test_a_digit_that_is_no_number_costs_nobody_the_batch(text):
+    """A superscript or five thousand digits where a count belongs: the span is there, and so are the others."""
+    event = {"name": "token", "timeUnixNano": text}
+    body = json_span({"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": text}, events=[event])
+    batch = read_traces(body, json=True)
+    assert (batch.events[0].event, batch.rejected) == ("llm", 0)
+
+
 def test_numbers_that_do_not_parse_stay_text():
     """A count that is no number leaves its column empty, and its attribute as it came."""
     event = read_traces(span_body({"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": "many"}), json=False)

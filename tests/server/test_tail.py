@@ -188,7 +188,14 @@ def test_a_tail_begins_with_the_newest(clickhouse, clock):
 
     assert texts(asyncio.run(all_of(limit="3"))) == ["2", "1", "0"]
     assert texts(asyncio.run(all_of(q="since:90s"))) == ["1", "0"]
-    for wrong in ({"q": "until:1h"}, {"q": "| count"}, {"limit": "x"}, {"limit": "1001"}, {"from": "1h"}):
+    for wrong in (
+        {"q": "until:1h"},
+        {"q": "| count"},
+        {"limit": "x"},
+        {"limit": "1001"},
+        {"limit": "0000009999"},
+        {"from": "1h"},
+    ):
         with pytest.raises(InputError):
             streams.response(wrong, "")
 

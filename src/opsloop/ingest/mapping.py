@@ -460,7 +460,7 @@ def _text(attributes: Mapping[str, Any], names: Sequence[Name]) -> str:
 def _number(attributes: Mapping[str, Any], names: Sequence[Name], *, most: int = INT64_MAX) -> int | None:
     """Return the first value that is a whole number in range, or ``None``."""
     for value in values_of(attributes, names):
-        number = int(value) if isinstance(value, str) and value.isdigit() and len(value) < 20 else value
+        number = int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 20 else value
         if isinstance(number, float) and number.is_integer():
             number = int(number)
         if isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= most:

@@ -320,7 +320,11 @@ def _json_record(record: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _count(value: Any) -> int:
-    return int(value) if isinstance(value, int) or (isinstance(value, str) and value.isdigit()) else 0
+    return (
+        int(value)
+        if isinstance(value, int) or (isinstance(value, str) and value.isdecimal() and len(value) < 20)
+        else 0
+    )
 
 
 def _object(value: Any, what: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ __all__ = ["TailStreams"]
 
 HEARTBEAT_SECONDS = 10.0
 MOST = 1_000
+_MOST_DIGITS = 19
 
 
 class TailStreams:
@@ -53,9 +54,10 @@ class TailStreams:
             raise InputError(f"/api/logs/tail has no parameter {unknown[0]!r}", fix="use q, limit")
         asked = asked_of(arguments.get("q", ""), clock=self._clock)
         limit = arguments.get("limit") or "20"
-        if not limit.isascii() or not limit.isdigit() or not 0 <= int(limit[:6]) <= MOST:
+        if not limit.isascii() or not limit.isdigit() or len(limit) > _MOST_DIGITS or int(limit) > MOST:
             raise InputError(f"limit is {limit[:40]!r}", fix=f"give a whole number from 0 to {MOST}")
-        after = int(last_event_id) if last_event_id.isascii() and last_event_id.isdigit() else None
+        known = last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= _MOST_DIGITS
+        after = int(last_event_id) if known else None
         stream = self._stream(asked.where, after, asked.start_ns or 0, int(limit))
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
