@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 from decimal import Decimal
+from enum import Enum
 
 import msgspec
 import pytest
@@ -202,6 +203,19 @@ def test_a_field_that_does_not_fit_is_kept_beside():
     assert event == Event(
         ts_ns=5, event="tool", tool="7", status_code=200, attributes={"price": "1.5", "rejected": {"duration_us": -1}}
     )
+
+
+class Tool(Enum):
+    """A name of the host's."""
+
+    SEARCH = "search"
+
+
+def test_a_member_of_an_enum_means_its_value(log, memory):
+    """In a column as in an attribute, and as the message."""
+    log.info(Tool.SEARCH, tool=Tool.SEARCH, last=Tool.SEARCH)
+    ((event),) = memory
+    assert (event.message, event.tool, event.attributes) == ("search", "search", {"last": "search"})
 
 
 def test_an_event_is_a_copy(log, memory):
