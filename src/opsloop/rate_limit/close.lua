@@ -2,9 +2,12 @@
 --
 -- For each of them
 -- KEYS  the reservation if there is one, buckets, quotas, rolling quotas, concurrency sets
--- ARGV  msgpack {now_us, verb, buckets, quotas, rolls, leases, reservation, remember, late_us, hold_us}
--- buckets  {gain, weight, change, tick_us, ...} in sub-units     quotas  {change, ...}     rolls  {change, slice_us, number, ...}
--- leases   {lease_us, ...}
+-- ARGV  msgpack, one value after the other: now_us, verb, reservation, remember, late_us, hold_us, how many buckets, quotas,
+--       rolling quotas and concurrency sets there are, then of each
+--           bucket         gain, weight, change in sub-units, tick_us
+--           quota          change
+--           rolling quota  change, slice_us, number of the slice
+--           set            lease_us
 -- verb     settle, renew, release; find returns the reservation as it is kept; undo corrects without a reservation
 --
 -- Answers D and msgpack {now_us, levels, done}, N when nothing is held, L i when lease i ran out, H i when it was held
@@ -40,16 +43,14 @@ local function keep(key, kept, now, verb, settled, expires, remember, late, slac
 end
 
 local function close(base, numbers)
-    local now, verb, buckets, quotas, rolls, leases, reservation, remember, late, hold = unpack(cmsgpack.unpack(numbers))
-    local slack = 3600000
-    if now == 0 then
-        now, slack = server_time(), 0
-    end
-    local bucket_count, quota_count, roll_count = #buckets / 4, #quotas, #rolls / 3
+    numbers = {values(numbers)}
+    local now, slack = at_time(numbers[1])
+    local verb, reservation, remember, late, hold = unpack(numbers, 2, 6)
+    local bucket_count, quota_count, roll_count, lease_count = unpack(numbers, 7, 10)
     local first, kept, settled, expires = base, nil, 0, 0
     if verb ~= 'undo' then first = base + 1 end
     local at_leases = first + bucket_count + quota_count + roll_count
-    local used_keys = at_leases + #leases - base
+    local used_keys = at_leases + lease_count - base
     if verb ~= 'undo' then
         kept = call('GET', KEYS[first])
         if not kept then return 'N', used_keys end
@@ -58,30 +59,33 @@ local function close(base, numbers)
         if verb == 'find' then return 'F' .. kept, used_keys end
         if verb == 'settle' and settled == 1 then return 'N', used_keys end
         if verb == 'renew' then
-            return renew(now, at_leases, leases, reservation, expires, 2 * hold / 1000 + slack), used_keys
+            local leases, life = {unpack(numbers, 11)}, 2 * hold / 1000 + slack
+            return renew(now, at_leases, leases, reservation, expires, life), used_keys
         end
     end
 
-    local levels, done = {}, 0
+    local levels, done, at = {}, 0, 11
     for i = 1, bucket_count do
-        local key, gain, weight, change, tick = KEYS[first + i], unpack(buckets, 4 * i - 3, 4 * i)
+        local key, gain, weight, change, tick = KEYS[first + i], unpack(numbers, at, at + 3)
         local debt, moment = bucket_at(call('GET', key), gain, weight, tick, now)
         debt = corrected(debt, change)
         levels[i] = debt
         owe(key, debt, moment, gain, weight, tick, now, slack)
+        at = at + 4
     end
     for i = 1, quota_count do
         local key, level = KEYS[first + bucket_count + i], -1
         local used = call('GET', key)
         if used then
-            level = corrected(tonumber(used), quotas[i])
+            level = corrected(tonumber(used), numbers[at])
             call('SET', key, level, 'KEEPTTL')
         end
         levels[#levels + 1] = level
+        at = at + 1
     end
     for i = 1, roll_count do
         local key = KEYS[first + bucket_count + quota_count + i]
-        local change, slice, number = unpack(rolls, 3 * i - 2, 3 * i)
+        local change, slice, number = unpack(numbers, at, at + 2)
         local state, level = call('GET', key), -1
         if state then
             local slices, used = slices_at(state, floor(now / slice))
@@ -89,12 +93,13 @@ local function close(base, numbers)
                 local place = number % SLICES + 2
                 local after = corrected(slices[place], change)
                 level, slices[place] = used + after - slices[place], after
-                call('SET', key, pack(ROLLING, unpack(slices)), 'KEEPTTL')
+                call('SET', key, pack(rolling(), unpack(slices)), 'KEEPTTL')
             end
         end
         levels[#levels + 1] = level
+        at = at + 3
     end
-    for i = 1, #leases do
+    for i = 1, lease_count do
         done = done + call('ZREM', KEYS[at_leases + i], reservation)
     end
     if verb ~= 'undo' then keep(KEYS[first], kept, now, verb, settled, expires, remember, late, slack) end

@@ -1,23 +1,22 @@
 -- What both scripts count with; it stands in front of each of them.
 --
 -- Numbers go to commands as they are, for Redis writes 17 digits of them; tostring() and '..' write 14, so are not used.
-local call, floor, ceil, pack, unpacked = redis.call, math.floor, math.ceil, struct.pack, struct.unpack
+local call, floor, ceil = redis.call, math.floor, math.ceil
+local pack, unpacked, values = struct.pack, struct.unpack, cmsgpack.unpack
 local LARGEST = 9007199254740991
 local BUCKET = '<ddddI2'  -- sub-units owed, at which tick, and the numbers that they mean something under
 local SLICES = 61  -- of a rolling quota: those that lie in its window, and the one that is leaving it
-local ROLLING = '<' .. string.rep('d', SLICES + 1)  -- the number of the latest slice, and the units of each
-local time = nil
+local time = call('TIME')
+local SERVER_US = time[1] * 1000000 + time[2]
 
-local function server_time()
-    if not time then
-        local now = call('TIME')
-        time = now[1] * 1000000 + now[2]
-    end
-    return time
+-- Return the server's time, or another one that was handed in, and by how many milliseconds longer keys live then.
+local function at_time(now_us)
+    if now_us == 0 then return SERVER_US, 0 end
+    return now_us, 3600000
 end
 
--- Return what a bucket owes, in sub-units, the tick at which it does, and whether it was moved to these numbers. What was counted under other numbers, before the
--- policy changed, was repaid at its own rate until now, and is taken over in units.
+-- Return what a bucket owes, in sub-units, the tick at which it does, and whether it was moved to these numbers. What was
+-- counted under other numbers, before the policy changed, was repaid at its own rate until now, and is taken over in units.
 local function bucket_at(state, gain, weight, tick, now)
     local moment = floor(now / tick)
     if not state then return 0, moment, false end
@@ -42,11 +41,16 @@ local function owe(key, owed, moment, gain, weight, tick, now, slack)
     call('SET', key, pack(BUCKET, owed, moment, gain, weight, tick), 'PX', ceil((full - now) / 1000) + 1 + slack)
 end
 
+-- Return the form of a rolling quota: the number of the latest slice, and the units of each.
+local function rolling()
+    return '<' .. string.rep('d', SLICES + 1)
+end
+
 -- Return the slices of a rolling quota when `number` is the latest, and the units in them. Slice n is kept at n % SLICES + 2.
 local function slices_at(state, number)
     local slices = {number}
     if state then
-        slices = {unpacked(ROLLING, state)}
+        slices = {unpacked(rolling(), state)}
         slices[SLICES + 2] = nil
         for passed = slices[1] + 1, math.min(number, slices[1] + SLICES) do slices[passed % SLICES + 2] = 0 end
         slices[1] = math.max(slices[1], number)

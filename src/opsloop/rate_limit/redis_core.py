@@ -16,8 +16,9 @@ from opsloop.clock import Clock
 from opsloop.errors import StoreError
 from opsloop.rate_limit.context import Amounts
 from opsloop.rate_limit.decision import Decision, Receipt, Request
+from opsloop.rate_limit.redis_kept import Kept
 from opsloop.rate_limit.redis_keys import Keys
-from opsloop.rate_limit.redis_plan import Kept, Plan, finding
+from opsloop.rate_limit.redis_plan import Plan, finding
 from opsloop.rate_limit.redis_script import Answer, Closed, Script, merged, read, split
 
 __all__ = ["Core", "Steps"]

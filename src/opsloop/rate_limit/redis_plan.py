@@ -3,127 +3,33 @@
 from __future__ import annotations
 
 import itertools
-import operator
-import struct
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Final, Literal, cast
 
 import msgspec
 
 from opsloop.rate_limit.admit import HOLD_NS, LATE_SETTLE_NS
-from opsloop.rate_limit.context import Amounts, Context, amount_of
+from opsloop.rate_limit.context import Amounts, amount_of
 from opsloop.rate_limit.decision import Decision, Demand, Request
 from opsloop.rate_limit.gcra import Rate
-from opsloop.rate_limit.limit import Level, Lever, Limit
+from opsloop.rate_limit.limit import Level, Limit
+from opsloop.rate_limit.redis_kept import described, limits_told, places_told
 from opsloop.rate_limit.redis_keys import EVERYTHING, Keys
-from opsloop.rate_limit.redis_script import Answer, Closed, Script, bulks, read
+from opsloop.rate_limit.redis_script import Answer, Closed, Script, bulk, read, stream
 from opsloop.rate_limit.rolling import Window
 from opsloop.rate_limit.ticks import EXACT, Ticks, ticks
 
-__all__ = ["Kept", "Plan", "Verb", "finding"]
+__all__ = ["Plan", "Verb", "finding"]
 
 Verb = Literal["settle", "renew", "release", "undo"]
 MICROSECOND_NS: Final = 1000
 HOLD_US: Final = HOLD_NS // MICROSECOND_NS
-HEADER: Final = struct.Struct("<BdI")
 LAYOUTS: Final = 1024
-WAYS: Final = 16_384
+WAYS: Final = 4096
 SAME: Final = 16
-_encode = msgspec.msgpack.Encoder().encode
-
-
-class _Limit(msgspec.Struct, frozen=True, array_like=True):
-    """A limit as a reservation remembers it, so that another process with another policy can settle it."""
-
-    id: str
-    lever: Lever
-    amount: int
-    unit: str
-    per: str
-    scope: tuple[str, ...]
-    root: str
-    lease_ns: int
-    gain: int
-    weight: int
-    burst: int
-    """0 where there is no bucket."""
-    rolling: int = 0
-    """How many periods a rolling quota spans; 0 where it does not roll."""
-    slice_ns: int = 0
-
-    @classmethod
-    def of(cls, limit: Limit) -> _Limit:
-        rate = limit.bucket or Rate(0, 0, 0)
-        burst = limit.capacity if limit.bucket else 0
-        return cls(
-            id=limit.id,
-            lever=limit.lever,
-            amount=limit.amount,
-            unit=limit.unit,
-            per=limit.per,
-            scope=limit.scope,
-            root=limit.root,
-            lease_ns=limit.lease_ns,
-            gain=rate.gain,
-            weight=rate.weight,
-            burst=burst,
-            rolling=limit.window.count if limit.window else 0,
-            slice_ns=limit.window.slice_ns if limit.window else 0,
-        )
-
-    def limit(self) -> Limit:
-        read = operator.attrgetter(*self.scope or ("tenant",))
-        return Limit(
-            id=self.id,
-            lever=self.lever,
-            amount=self.amount,
-            unit=self.unit,
-            per=self.per,
-            scope=self.scope,
-            when=(),
-            root=self.root,
-            read=cast("Callable[[Context], Any]", read),
-            bucket=Rate(self.gain, self.weight, self.burst * self.weight) if self.burst else None,
-            window=Window(self.rolling, self.slice_ns) if self.rolling else None,
-            lease_ns=self.lease_ns,
-            settles=True,
-        )
-
-
-class _Demand(msgspec.Struct, frozen=True, array_like=True):
-    limit: _Limit
-    key: list[Any]
-    cost: int
-    resets_in_ns: int
-
-
-class _Request(msgspec.Struct, frozen=True, array_like=True):
-    """A request as a reservation remembers it."""
-
-    context: Context
-    estimate: dict[str, int]
-    demands: tuple[_Demand, ...]
-    ts_ns: int
-    remember: bool
-    reservation: str
-
-
-class Kept(msgspec.Struct, frozen=True):
-    """A reservation that was found in Redis."""
-
-    request: Request
-    answer: Answer
-
-    @classmethod
-    def read(cls, raw: bytes) -> Kept:
-        """Read what the scripts keep: a header, the description as JSON, the answer as msgpack."""
-        _, _, length = HEADER.unpack_from(raw)
-        middle = HEADER.size + length
-        told = msgspec.json.decode(raw[HEADER.size : middle], type=_Request)
-        demands = tuple(_restored(demand) for demand in told.demands)
-        request = Request(told.context, told.estimate, demands, told.ts_ns, told.reservation, told.remember)
-        return cls(request, msgspec.msgpack.decode(raw[middle:], type=Answer))
+ROLLING: Final = 2
+"""The rank of a rolling quota."""
 
 
 class _Layout(msgspec.Struct, frozen=True, eq=False):
@@ -132,19 +38,20 @@ class _Layout(msgspec.Struct, frozen=True, eq=False):
     limits: tuple[Limit, ...]
     order: tuple[int, ...]
     """The demands' positions as the scripts want them: buckets, quotas, rolling quotas, slots."""
+    counts: tuple[int, ...]
+    """The positions of those that are no slots."""
     buckets: tuple[Ticks, ...]
-    scales: tuple[tuple[int, int, int], ...]
-    """Of each bucket its position, what a nanosecond repays, and how many of its sub-units are one of the server's."""
-    quotas: int
-    """How many are counted by the calendar."""
+    dated: int
+    """How many are a bucket or a quota of the calendar."""
     rolls: tuple[int, ...]
     """The slice of each rolling quota, in microseconds."""
     leases: tuple[int, ...]
     """The lease of each set of slots, in microseconds."""
-    numbers: msgspec.Raw
-    """What the script has to know about them, packed."""
-    told: tuple[msgspec.Raw, ...]
-    """Each limit as a reservation remembers it, in the order of the demands."""
+    levels: tuple[tuple[int, int, int], ...]
+    """For each demand the place of its level in an answer, what a nanosecond repays, and how much one of the server's
+    sub-units is; 0 and 1 where there is no bucket."""
+    told: msgspec.Raw
+    """The limits as a reservation remembers them."""
     repeats: bool
     """Whether a key may come twice."""
 
@@ -152,64 +59,77 @@ class _Layout(msgspec.Struct, frozen=True, eq=False):
     def of(cls, limits: tuple[Limit, ...]) -> _Layout:
         order = tuple(sorted(range(len(limits)), key=lambda at: _rank(limits[at])))
         buckets = tuple(ticks(limits[at]) for at in order if limits[at].bucket is not None)
-        amounts = tuple(limits[at].amount for at in order if _rank(limits[at]) == 1)
-        rolls = [(limits[at].amount, _slice_us(limits[at])) for at in order if limits[at].window is not None]
-        slots = [(limits[at].amount, limits[at].lease_ns // MICROSECOND_NS) for at in order if limits[at].lease_ns]
-        rates = [number for each in buckets for number in (each.gain, each.weight, each.capacity, each.tick_us)]
-        numbers = _encode((rates, amounts, [*itertools.chain(*rolls)], [*itertools.chain(*slots)]))
+        scales = [(cast("Rate", limits[at].bucket).gain, t.scale) for at, t in zip(order, buckets, strict=False)]
+        scales += [(0, 1)] * (len(order) - len(buckets))
         return cls(
             limits,
             order,
+            tuple(at for at in order if not limits[at].lease_ns),
             buckets,
-            tuple((at, cast("Rate", limits[at].bucket).gain, t.scale) for at, t in zip(order, buckets, strict=False)),
-            len(amounts),
-            tuple(slice_us for _, slice_us in rolls),
-            tuple(lease for _, lease in slots),
-            msgspec.Raw(numbers),
-            tuple(msgspec.Raw(msgspec.json.encode(_Limit.of(limit))) for limit in limits),
+            sum(_rank(limit) < ROLLING for limit in limits),
+            tuple(_slice_us(limits[at]) for at in order if limits[at].window is not None),
+            tuple(limits[at].lease_ns // MICROSECOND_NS for at in order if limits[at].lease_ns),
+            tuple((order.index(at), *scales[order.index(at)]) for at in range(len(limits))),
+            limits_told(limits),
             len({limit.root for limit in limits}) < len(limits),
         )
 
-    @property
-    def dated(self) -> int:
-        """How many of them are a bucket or a quota."""
-        return len(self.buckets) + self.quotas
-
-    @property
-    def counted(self) -> int:
-        """How many of them are no slots."""
-        return len(self.buckets) + self.quotas + len(self.rolls)
+    def numbers(self, periods: Iterable[tuple[int, int]]) -> bytes:
+        """Return what the script has to know of the limits, with the quotas' periods in microseconds."""
+        rates = [(each.gain, each.weight, each.capacity, each.tick_us) for each in self.buckets]
+        ranked = [self.limits[at] for at in self.order]
+        first, dated, counted = len(rates), self.dated, len(self.counts)
+        quotas = [(limit.amount, *period) for limit, period in zip(ranked[first:dated], periods, strict=True)]
+        rolls = [(limit.amount, each) for limit, each in zip(ranked[dated:counted], self.rolls, strict=True)]
+        slots = [(limit.amount, each) for limit, each in zip(ranked[counted:], self.leases, strict=True)]
+        return stream(_flat((rates, quotas, rolls, slots)))
 
 
 class _Way(msgspec.Struct):
-    """What is the same for all requests of one caller on the same limits: the keys, ready to be sent."""
+    """What is the same for all requests of one caller on the same limits: the keys and numbers, ready to be sent."""
 
     layout: _Layout
     keys: tuple[bytes, ...]
     """In the layout's order."""
     tag: str
     """Where its reservations lie."""
-    packed: tuple[bytes, bytes]
-    """The keys of counts and of slots, as they go over the wire."""
-    scripts: dict[tuple[bool, tuple[int, ...]] | None, Script]
-    """Calls that are the same for all requests of the same costs: of those that are neither dated nor reserved."""
+    counts: bytes
+    """The keys of its counts, as they go over the wire."""
+    slots: bytes
+    """The keys of its slots."""
+    numbers: bytes
+    """What the script has to know of its limits."""
+    told: msgspec.Raw
+    """Where it is counted, as a reservation remembers it."""
+    scripts: dict[tuple[bool, tuple[int, ...]], Script]
+    """Calls that are the same for all requests of the same costs: of those without a reservation."""
     refreshed_ns: int = 0
     """When an admission of ours last prolonged the life of its slots' keys."""
 
     @classmethod
-    def of(cls, demands: tuple[Demand, ...], keys: Keys) -> _Way:
+    def of(cls, request: Request, keys: Keys) -> _Way:
         """Return the way of a request, from memory where it was gone before."""
+        demands = request.demands
         layout = _layout(demands)
         seen = (layout, tuple([demand.key for demand in demands]))
         way = keys.ways.get(seen)
         if way is None:
-            where = tuple([keys.of(demands[at].limit, demands[at].key) for at in layout.order])
-            tag = keys.beside(demands[0].limit, demands[0].key) if demands else EVERYTHING
-            counted = layout.counted
             if len(keys.ways) >= WAYS:
                 keys.ways.clear()
-            packed = bulks(where[:counted]), bulks(where[counted:])
-            way = keys.ways[seen] = cls(layout, where, tag, packed, {})
+            where = tuple([keys.of(demands[at].limit, demands[at].key) for at in layout.order])
+            counted = len(layout.counts)
+            dated = [demands[at] for at in layout.counts[len(layout.buckets) : layout.dated]]
+            periods = [(each.key[2], request.ts_ns + each.resets_in_ns) for each in dated]
+            way = keys.ways[seen] = cls(
+                layout,
+                where,
+                keys.beside(demands[0].limit, demands[0].key) if demands else EVERYTHING,
+                b"".join(map(bulk, where[:counted])),
+                b"".join(map(bulk, where[counted:])),
+                bulk(layout.numbers((start // MICROSECOND_NS, end // MICROSECOND_NS) for start, end in periods)),
+                places_told(request),
+                {},
+            )
         return cast("_Way", way)
 
     def refreshes(self, now_ns: int) -> bool:
@@ -234,11 +154,11 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
         before = keys.recent.get(id(demands))
         if before is not None and before[0] is demands:  # those of plain rates are the same object again and again
             return cls(request, asked, before[1])
-        way = _Way.of(demands, keys)
+        way = _Way.of(request, keys)
         if way.layout.repeats:
             request = _summed(request)
-            way = _Way.of(request.demands, keys)
-        elif not request.estimate and not request.reservation and not way.layout.quotas:
+            way = _Way.of(request, keys)
+        elif not request.estimate and not request.reservation and way.layout.dated == len(way.layout.buckets):
             if len(keys.recent) >= WAYS:
                 keys.recent.clear()
             keys.recent[id(demands)] = demands, way
@@ -253,32 +173,27 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
         """Return the call that decides about the request, and writes if it may."""
         request, way = self.request, self.way
         layout = way.layout
-        demands = request.demands
-        first, dated, counted = len(layout.buckets), layout.dated, layout.counted
-        costs = tuple([demands[at].cost for at in layout.order[:counted]])
+        costs = [demand.cost for demand in request.demands]
+        units = tuple([costs[at] for at in layout.counts])
         name = request.reservation if write else ""
-        same = (write, costs) if not (name or layout.quotas or now_us) else None
-        if same in way.scripts:
-            return way.scripts[same]
-        if costs and max(costs) > EXACT:
-            costs = tuple([min(cost, EXACT) for cost in costs])
-        periods: list[int] = []
-        for at in layout.order[first:dated]:
-            demand = demands[at]
-            end_ns = request.ts_ns + demand.resets_in_ns
-            periods += (demand.key[2] // MICROSECOND_NS, end_ns // MICROSECOND_NS)
+        reusable = not (name or now_us)
+        if reusable and (write, units) in way.scripts:
+            return way.scripts[write, units]
         refresh = write and bool(layout.leases) and way.refreshes(request.ts_ns)
-        numbers = _encode((now_us, write, layout.numbers, costs, periods, name, HOLD_US, refresh))
+        if units and max(units) > EXACT:
+            units = tuple([min(cost, EXACT) for cost in units])
+        asked = bulk(stream((now_us, write, HOLD_US, refresh, name, *units)))
         undo = partial(self.undoing, keys=keys, now_us=now_us) if write else None
-        counts, slots = way.packed
-        if not name:
-            script = Script("admit", way.keys, (numbers, b""), undo, counts + slots)
-            if same is not None and len(way.scripts) < SAME:
-                way.scripts[same] = script
-            return script
-        marker = keys.reservation(name, way.tag)
-        where = (*way.keys[:counted], marker, *way.keys[counted:])
-        return Script("admit", where, (numbers, self._described()), undo, counts + bulks((marker,)) + slots)
+        count = len(way.keys)
+        if name:
+            marker = keys.reservation(name, way.tag)
+            where = way.counts + bulk(marker) + way.slots
+            told = described(request, costs, layout.told, way.told)
+            return Script("admit", marker, count + 1, where, way.numbers + asked + bulk(told), undo)
+        script = Script("admit", way.keys[0], count, way.counts + way.slots, way.numbers + asked + bulk(b""), undo)
+        if reusable and len(way.scripts) < SAME:
+            way.scripts[write, units] = script
+        return script
 
     def closing(
         self, verb: Verb, keys: Keys, *, now_us: int, actual: Amounts | None = None
@@ -288,10 +203,10 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
         With ``actual`` the counts are corrected from the estimate to it.
         """
         request, layout, own = self.request, self.way.layout, self.way.keys
-        first, dated, counted = len(layout.buckets), layout.dated, layout.counted
-        buckets: list[int] = []
-        quotas: list[int] = []
-        rolls: list[int] = []
+        first, dated, counted = len(layout.buckets), layout.dated, len(layout.counts)
+        buckets: list[tuple[int, ...]] = []
+        quotas: list[tuple[int, ...]] = []
+        rolls: list[tuple[int, ...]] = []
         changed: list[Demand] = []
         where = [] if verb == "undo" else [keys.reservation(request.reservation, self.way.tag)]
         for rank in range(counted if actual else 0):
@@ -302,17 +217,17 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
             units = max(-EXACT, min(amount - demand.cost, EXACT))
             if rank < first:
                 rate = layout.buckets[rank]
-                buckets += (rate.gain, rate.weight, max(-EXACT, min(units * rate.weight, EXACT)), rate.tick_us)
+                buckets.append((rate.gain, rate.weight, max(-EXACT, min(units * rate.weight, EXACT)), rate.tick_us))
             elif rank < dated:
-                quotas.append(units)
+                quotas.append((units,))
             else:
-                rolls += (units, layout.rolls[rank - dated], self.slices[rank - dated])
+                rolls.append((units, layout.rolls[rank - dated], self.slices[rank - dated]))
             changed.append(demand)
             where.append(own[rank])
         late_us = LATE_SETTLE_NS // MICROSECOND_NS if counted else 0
-        about = (request.reservation, request.remember, late_us, HOLD_US)
-        numbers = (now_us, verb, buckets, quotas, rolls, layout.leases, *about)
-        return Script("close", (*where, *own[counted:]), (_encode(numbers),)), tuple(changed)
+        kinds = buckets, quotas, rolls, [(lease,) for lease in layout.leases]
+        about = (now_us, verb, request.reservation, request.remember, late_us, HOLD_US)
+        return _close((*where, *own[counted:]), about, kinds), tuple(changed)
 
     def admitted(self, answer: Answer) -> Plan:
         """Return the plan of an admission, which knows where its units were counted."""
@@ -333,16 +248,12 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
     def decision(self, status: str, answer: Answer) -> Decision:
         """Return the decision that an answer of the server stands for."""
         now_ns = answer.now_us * MICROSECOND_NS
-        layout, levels = self.way.layout, answer.levels
-        values = [0] * len(levels)
-        for rank, at in enumerate(layout.order):
-            values[at] = levels[rank]
-        for at, gain, scale in layout.scales:
-            values[at] = now_ns * gain + values[at] * scale
+        levels = answer.levels
+        values = tuple([now_ns * gain + levels[rank] * scale for rank, gain, scale in self.way.layout.levels])
         if status == "A":
-            decision = Decision(self.request, "allowed", tuple(values), now_ns)
+            decision = Decision(self.request, "allowed", values, now_ns)
         else:
-            decision = self._refusal(answer, tuple(values), now_ns)
+            decision = self._refusal(answer, values, now_ns)
         return decision if self.asked is self.request else _expanded(decision, self.asked)
 
     def levels(self, changed: tuple[Demand, ...], closed: Closed) -> tuple[Level, ...]:
@@ -378,36 +289,27 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
         waits: list[int | None] = [0] * len(demands)
         for at, wait in zip(layout.order, answer.waits, strict=True):
             waits[at] = None if wait < 0 else wait * MICROSECOND_NS
-        for at, rest in zip(layout.order[layout.counted :], answer.rests, strict=True):
+        for at, rest in zip(layout.order[len(layout.counts) :], answer.rests, strict=True):
             demands[at] = msgspec.structs.replace(demands[at], resets_in_ns=rest * MICROSECOND_NS)
         seen = msgspec.structs.replace(self.request, demands=tuple(demands))
         longest = None if None in waits else max(wait for wait in waits if wait is not None)
         verdict: Literal["never_admissible", "rejected"] = "never_admissible" if longest is None else "rejected"
         return Decision(seen, verdict, values, now_ns, tuple(waits), longest)
 
-    def _described(self) -> bytes:
-        request = self.request
-        demands = [
-            (told, demand.key, demand.cost, demand.resets_in_ns)
-            for demand, told in zip(request.demands, self.way.layout.told, strict=True)
-        ]
-        return msgspec.json.encode(
-            (
-                request.context,
-                dict(request.estimate),
-                demands,
-                request.ts_ns,
-                request.remember,
-                request.reservation,
-            )
-        )
-
 
 def finding(name: str, tag: str, keys: Keys, *, now_us: int) -> Script:
     """Return the call that reads a reservation."""
-    return Script(
-        "close", (keys.reservation(name, tag),), (_encode((now_us, "find", (), (), (), (), name, False, 0, 0)),)
-    )
+    return _close((keys.reservation(name, tag),), (now_us, "find", name, False, 0, 0), ((), (), (), ()))
+
+
+def _close(keys: Sequence[bytes], about: Iterable[object], kinds: Sequence[Sequence[tuple[int, ...]]]) -> Script:
+    """Return a call of the script that ends reservations; ``kinds`` are its numbers for each kind of limit."""
+    return Script("close", keys[0], len(keys), b"".join(map(bulk, keys)), bulk(stream((*about, *_flat(kinds)))))
+
+
+def _flat(kinds: Sequence[Sequence[tuple[int, ...]]]) -> list[int]:
+    """Return the numbers of limits of four kinds as the scripts read them: how many there are, then each one's."""
+    return [*map(len, kinds), *itertools.chain(*itertools.chain(*kinds))]
 
 
 _LAYOUTS: Final[dict[tuple[int, ...], _Layout]] = {}
@@ -429,7 +331,7 @@ def _rank(limit: Limit) -> int:
     if limit.bucket is not None:
         return 0
     if limit.window is not None:
-        return 2
+        return ROLLING
     return 3 if limit.lease_ns else 1
 
 
@@ -458,9 +360,3 @@ def _expanded(decision: Decision, asked: Request) -> Decision:
         values=tuple(decision.values[at] for at in positions),
         waits=tuple(decision.waits[at] for at in positions) if decision.waits else (),
     )
-
-
-def _restored(told: _Demand) -> Demand:
-    root, values, *rest = told.key
-    key = (root, tuple(values) if isinstance(values, list) else values, *rest)
-    return Demand(told.limit.limit(), key, told.cost, told.resets_in_ns)

@@ -46,7 +46,7 @@ class Route:
 
     def place(self, script: Script) -> int:
         """Return the slot of a call, by which it is sent; 0 for all where slots do not matter."""
-        return key_slot(script.keys[0]) if self._spread else 0
+        return key_slot(script.place) if self._spread else 0
 
     def node(self, place: int) -> Node | None:
         """Return who is in charge, as far as that is known."""

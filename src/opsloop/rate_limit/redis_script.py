@@ -19,10 +19,11 @@ __all__ = [
     "Closed",
     "Script",
     "ScriptName",
-    "bulks",
+    "bulk",
     "merged",
     "read",
     "split",
+    "stream",
     "together",
     "wire",
     "wire_source",
@@ -42,6 +43,8 @@ class Carrier(Protocol):
 
 C = TypeVar("C", bound=Carrier)
 ScriptName = Literal["admit", "close"]
+ARGUMENTS: Final[Mapping[ScriptName, int]] = {"admit": 3, "close": 1}
+"""What each script is told about one request."""
 LUA: Final = resources.files("opsloop.rate_limit")
 SOURCES: Final[dict[ScriptName, str]] = {
     name: LUA.joinpath("count.lua").read_text("utf-8") + LUA.joinpath(f"{name}.lua").read_text("utf-8")
@@ -55,18 +58,25 @@ ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
 """Goes before a call to a node that is just being given its slot."""
 MERGED: Final = 32
 """Requests in one call, which no other client of the server can interrupt."""
+SHORT: Final = 16
+"""An array with fewer values has a head of one byte in msgpack, a longer one of three."""
 
 
 class Script(msgspec.Struct, frozen=True, gc=False):
     """One call of a script, for a driver to make; the reply is what the script returned."""
 
     name: ScriptName
-    keys: tuple[bytes, ...]
-    arguments: tuple[bytes, ...]
+    place: bytes
+    """One of its keys: all of them lie where it does."""
+    key_count: int
+    keys: bytes
+    """As they go over the wire."""
+    arguments: bytes
+    """As they go over the wire."""
     undo: Callable[[bytes], Script] | None = None
     """What takes an admission back, by its reply, when nobody waits for it. Without one it has to run anyway."""
-    packed: bytes = b""
-    """The keys as they go over the wire, where they were packed before."""
+    requests: int = 1
+    """How many it deals with."""
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
@@ -96,7 +106,7 @@ def together(calls: Iterable[C], *, key: Callable[[C], object]) -> list[list[C]]
 
     >>> class Call(msgspec.Struct):
     ...     script: Script
-    >>> one, other = Call(Script("admit", (b"key",), (b"", b""))), Call(Script("close", (b"key",), (b"",)))
+    >>> one, other = Call(Script("admit", b"key", 0, b"", b"")), Call(Script("close", b"key", 0, b"", b""))
     >>> together([one, other, one], key=lambda call: 0) == [[other], [one, one]]
     True
     """
@@ -111,9 +121,11 @@ def merged(scripts: Sequence[Script]) -> Script:
     """Return one call for several of one kind; the server deals with one after the other."""
     return Script(
         scripts[0].name,
-        tuple([key for script in scripts for key in script.keys]),
-        tuple([argument for script in scripts for argument in script.arguments]),
-        packed=b"".join([script.packed or bulks(script.keys) for script in scripts]),
+        scripts[0].place,
+        sum([script.key_count for script in scripts]),
+        b"".join([script.keys for script in scripts]),
+        b"".join([script.arguments for script in scripts]),
+        requests=len(scripts),
     )
 
 
@@ -139,37 +151,49 @@ def read(reply: bytes, form: type[T]) -> T:
 
 
 def wire(script: Script) -> bytes:
-    r"""Return a call by the script's name as it goes over the wire (RESP): its shape is always the same.
+    r"""Return a call by the script's name as it goes over the wire (RESP): its head is one of a few.
 
-    >>> wire(Script("close", (b"key",), (b"argument",)))[-23:]
-    b'$3\r\nkey\r\n$8\r\nargument\r\n'
+    >>> wire(Script("close", b"key", 1, bulk(b"key"), bulk(b"argument")))[-30:]
+    b'$1\r\n1\r\n$3\r\nkey\r\n$8\r\nargument\r\n'
     """
-    keys, arguments = script.keys, script.arguments
-    shape = (script.name, len(keys), len(arguments))
+    shape = (script.name, script.key_count, script.requests)
     head = _HEADS.get(shape)
     if head is None:
-        count = str(len(keys))
-        text = f"*{3 + len(keys) + len(arguments)}\r\n$7\r\nEVALSHA\r\n$40\r\n{SHAS[script.name]}\r\n"
-        head = _HEADS[shape] = f"{text}${len(count)}\r\n{count}\r\n".encode()
-    return head + (script.packed or bulks(keys)) + bulks(arguments)
+        head = _HEADS[shape] = _head(script, b"EVALSHA", SHAS[script.name])
+    return head + script.keys + script.arguments
 
 
 def wire_source(script: Script) -> bytes:
     """Return the call with the script's text, for a server that does not know it; it knows it from then on."""
-    keys, arguments = script.keys, script.arguments
-    parts = (b"EVAL", SOURCES[script.name].encode(), b"%d" % len(keys), *keys, *arguments)
-    return b"*%d\r\n%b" % (len(parts), bulks(parts))
+    return _head(script, b"EVAL", SOURCES[script.name]) + script.keys + script.arguments
 
 
-def bulks(parts: Iterable[bytes]) -> bytes:
-    r"""Return parts of a command as they go over the wire.
+def bulk(part: bytes) -> bytes:
+    r"""Return a part of a command as it goes over the wire.
 
-    >>> bulks((b"key", b""))
-    b'$3\r\nkey\r\n$0\r\n\r\n'
+    >>> bulk(b"key")
+    b'$3\r\nkey\r\n'
     """
-    return b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])
+    return b"$%d\r\n%b\r\n" % (len(part), part)
 
 
+def stream(values: Sequence[object]) -> bytes:
+    r"""Return values as msgpack one after the other, which a script takes apart without a table for each list of them.
+
+    >>> stream((1, True, "name"))
+    b'\x01\xc3\xa4name'
+    """
+    packed = _encode(values)
+    return packed[1 if len(values) < SHORT else 3 :]
+
+
+def _head(script: Script, command: bytes, text: str) -> bytes:
+    """Return the part of a call that stands before its keys."""
+    count = 3 + script.key_count + script.requests * ARGUMENTS[script.name]
+    return b"*%d\r\n" % count + b"".join(map(bulk, (command, text.encode(), b"%d" % script.key_count)))
+
+
+_encode = msgspec.msgpack.Encoder().encode
 _DECODERS: Final[dict[type, msgspec.msgpack.Decoder[Any]]] = {
     form: msgspec.msgpack.Decoder(form) for form in (Answer, Closed)
 }
