@@ -102,6 +102,21 @@ def test_a_tree_of_limits_lies_in_one_slot_and_trees_lie_apart(redis_store, redi
     assert sum(counts) == 12 * 4
 
 
+def test_a_quota_lives_an_hour_beyond_its_period_however_often_it_is_charged(redis_store, redis_server):
+    """Its first request sets its life, those that follow add to it, and a settlement keeps it too."""
+    store = redis_store(prefix="life")
+    gate = Limiter(policy_from_settings(TREE), store=store)
+    lives = []
+    for _ in range(2):
+        held = gate.admit(ACME, {"tokens": 10})
+        (key,) = redis_server.admin.scan_iter("life:*tenant@*")
+        ends = held.now_ns // 10**6 + held.levels[1].resets_in_ns // 10**6
+        lives.append(redis_server.admin.pttl(key) + held.now_ns // 10**6 - ends)
+        gate.settle(held.reservation, {"tokens": 20})
+    assert redis_server.admin.get(key) == b"40"
+    assert all(abs(life - 3_600_000) < 5000 for life in lives)
+
+
 def test_any_process_can_settle_what_another_admitted(redis_store, redis_cluster):
     """With nothing but the reservation's id, which on a Cluster names its slot."""
     for options in ({}, {"url": redis_cluster.url}):

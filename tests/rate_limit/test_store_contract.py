@@ -61,9 +61,19 @@ def test_a_refusal_names_every_limit_that_said_no_and_changes_none(limiter_of):
 def test_what_can_never_be_admitted_is_told_so(limiter_of):
     """A cost above a limit is 413 and no wait, however large the number."""
     gate = limiter_of(*EVERYTHING)
-    for tokens in (1001, 10**30):
+    for tokens in (1001, 2**53 + 1, 2**63, 2**64, 10**30):
         refused = gate.admit(A, {"tokens": tokens})
         assert (refused.status, refused.status_code, refused.retry_after_ns) == ("never_admissible", 413, None)
+
+
+def test_an_estimate_of_nothing_is_settled_by_what_it_cost(limiter_of):
+    """What nobody was charged for yet can still be charged, whether it is the first of its period or not."""
+    gate = limiter_of(*EVERYTHING)
+    for cost, left in ((300, 700), (100, 600)):
+        held = gate.admit(A, {"tokens": 0})
+        assert held.allowed
+        gate.settle(held.reservation, {"tokens": cost})
+        assert remaining(gate)["quota"] == left
 
 
 def test_an_admission_repeated_under_its_id_gets_the_same_answer(limiter_of):

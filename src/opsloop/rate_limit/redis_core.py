@@ -7,7 +7,7 @@ into the steps.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from typing import Final, TypeAlias, TypeVar
 
 import msgspec
@@ -148,10 +148,12 @@ class Core:
         name = plan.request.reservation
         if not name:
             return decision
+        admitted = plan.admitted(answer)
+        self._remember(name, admitted)
         qualified = self.keys.qualified(name, plan.tag)
-        self._remember({name, qualified}, plan.admitted(answer))
         if qualified == name:
             return decision
+        self._remember(qualified, admitted)
         request = msgspec.structs.replace(plan.request, reservation=qualified)
         return msgspec.structs.replace(decision, request=request)
 
@@ -164,14 +166,13 @@ class Core:
             if reply[:1] == b"F":
                 kept = Kept.read(reply[1:])
                 plan = Plan.of(kept.request, self.keys).admitted(kept.answer)
-                self._remember({reservation}, plan)
+                self._remember(reservation, plan)
         return plan
 
-    def _remember(self, names: Iterable[str], plan: Plan) -> None:
-        for name in names:
-            self._open[name] = plan
-            if len(self._open) > REMEMBERED:
-                self._open.pop(next(iter(self._open), ""), None)
+    def _remember(self, name: str, plan: Plan) -> None:
+        self._open[name] = plan
+        if len(self._open) > REMEMBERED:
+            self._open.pop(next(iter(self._open), ""), None)
 
     def _forget(self, reservation: str) -> None:
         plan = self._open.pop(reservation, None)

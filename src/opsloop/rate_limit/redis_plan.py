@@ -180,7 +180,7 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
         if reusable and (write, units) in way.scripts:
             return way.scripts[write, units]
         refresh = write and bool(layout.leases) and way.refreshes(request.ts_ns)
-        if units and max(units) > EXACT:
+        if units and max(units) > EXACT:  # no limit holds as much, and scripts read the very largest as negative
             units = tuple([min(cost, EXACT) for cost in units])
         asked = bulk(stream((now_us, write, HOLD_US, refresh, name, *units)))
         undo = partial(self.undoing, keys=keys, now_us=now_us) if write else None
