@@ -1,0 +1,110 @@
+"""A slot of a Cluster that moves to another node between admissions: none is lost and none is counted twice."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import pytest
+from redis.crc import key_slot
+
+from opsloop.rate_limit import Context, Limiter, policy_from_settings
+from opsloop.settings import LimitSettings
+from tests.rate_limit.redis_server import wait_for
+
+ACME = Context(tenant="acme")
+_PREFIXES = itertools.count()
+
+
+class Slot:
+    """The slot of one tenant, and the node that holds it."""
+
+    def __init__(self, cluster, prefix, tenant):
+        tag = f"{{tenant={tenant}}}"
+        self.number = key_slot(tag.encode())
+        self.prefix = prefix
+        self.nodes = {node.admin.execute_command("CLUSTER", "MYID").decode(): node for node in cluster.nodes}
+        bounds = zip(cluster.nodes, cluster.bounds[1:], strict=True)
+        self.home = self.holder = next(node for node, end in bounds if self.number < end)
+
+    def begin(self, target):
+        """Say at both ends that the slot is about to move."""
+        names = {id(node): name for name, node in self.nodes.items()}
+        self._set(target, "IMPORTING", names[id(self.holder)])
+        self._set(self.holder, "MIGRATING", names[id(target)])
+
+    def hand_over(self, target):
+        """Move what lies in it."""
+        keys = list(self.holder.admin.scan_iter(f"{self.prefix}:*"))
+        assert keys
+        for key in keys:
+            self.holder.admin.migrate("127.0.0.1", target.port, [key], 0, 5000)
+
+    def end(self, target):
+        """Say everywhere who holds it now."""
+        name = next(name for name, node in self.nodes.items() if node is target)
+        for node in (target, *self.nodes.values()):
+            self._set(node, "NODE", name)
+        self.holder = target
+        # Only who knows the latest count does not believe an older claim that is still under way.
+        wait_for(lambda: len({self._seen(node) for node in self.nodes.values()}) == 1, what="the nodes to agree")
+
+    def _seen(self, node):
+        """Who a node says holds it, and by which count of changes it knows that one."""
+        known = node.admin.execute_command("CLUSTER NODES").values()
+        epochs = {each["node_id"]: each["epoch"] for each in known}
+        rows = node.admin.execute_command("CLUSTER SLOTS")
+        return next((row[2][2], epochs[row[2][2].decode()]) for row in rows if row[0] <= self.number <= row[1])
+
+    def move(self, target):
+        """Do all of it."""
+        self.begin(target)
+        self.hand_over(target)
+        self.end(target)
+
+    def others(self):
+        """The nodes that do not hold it."""
+        return [node for node in self.nodes.values() if node is not self.holder]
+
+    def _set(self, node, *what):
+        node.admin.execute_command("CLUSTER", "SETSLOT", self.number, *what)
+
+
+@pytest.fixture
+def slot(redis_cluster):
+    """The slot of a tenant, empty before, which goes home in the end."""
+    moved = Slot(redis_cluster, f"moving{next(_PREFIXES)}", "acme")
+    yield moved
+    for node in moved.nodes.values():
+        node.admin.execute_command("CLUSTER", "SETSLOT", moved.number, "STABLE")
+    if moved.holder is not moved.home:
+        moved.move(moved.home)
+
+
+def gate_of(slot, redis_store, redis_cluster, amount):
+    """A limiter of one rate for each tenant, that refills too slowly to matter."""
+    limit = LimitSettings(id="rate", lever="rate", amount=amount, per="week")
+    return Limiter(policy_from_settings([limit]), store=redis_store(url=redis_cluster.url, prefix=slot.prefix))
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["thread", "loop"])
+def test_each_step_of_a_move_is_followed(slot, redis_store, redis_cluster, asynchronous):
+    """Before it, announced, with the bucket still here or there already, and when it is done: one count."""
+    gate = gate_of(slot, redis_store, redis_cluster, 50)
+    target = slot.others()[0]
+    steps = [lambda: None, lambda: slot.begin(target), lambda: slot.hand_over(target), lambda: slot.end(target)]
+
+    async def main():
+        found = []
+        for step in steps:
+            step()
+            found += [await gate.admit_async(ACME) for _ in range(10)]
+        await gate._store.aclose()
+        return found
+
+    decisions = asyncio.run(main()) if asynchronous else []
+    for step in () if asynchronous else steps:
+        step()
+        decisions += [gate.admit(ACME) for _ in range(10)]
+    assert [decision.degraded for decision in decisions if decision.degraded or not decision.allowed] == []
+    assert [decision.limits["rate"].remaining for decision in decisions] == list(range(49, 9, -1))
