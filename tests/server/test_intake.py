@@ -88,6 +88,9 @@ def test_json_lines_are_counted(server):
         ("/api/logs?from=soon", None, {}, 400, "'soon' is no time"),
         ("/api/requests/nobody", None, {}, 404, "nobody"),
         ("/api/nothing", None, {}, 404, "there is nothing at /api/nothing"),
+        ("/api/nothing", b"x", {}, 404, "there is nothing at /api/nothing"),
+        ("/v1/traces", None, {}, 405, "/v1/traces takes POST, not GET"),
+        ("/api/logs", b"{}", JSON, 405, "/api/logs takes GET or HEAD, not POST"),
     ],
 )
 def test_bad_input_gets_a_sentence(server, path, body, headers, status, says):

@@ -11,7 +11,7 @@ from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route
 
 from opsloop.endpoint import Download, Endpoint
 from opsloop.errors import InputError, OpsloopError, StoreError
@@ -156,6 +156,12 @@ def _health(runtime: Runtime) -> dict[str, Any]:
 
 
 async def _unknown_path(request: Request) -> Response:
+    """Answer 405 with what would do where only the method is wrong, and 404 elsewhere."""
+    known = [route for route in request.app.routes if isinstance(route, Route) and not route.path.endswith(":path}")]
+    partly = [route for route in known if route.matches(request.scope)[0] is Match.PARTIAL]
+    if methods := sorted({method for route in partly for method in route.methods or ()}):
+        message = f"{request.url.path} takes {' or '.join(methods)}, not {request.method}"
+        return problem(405, message, headers={"Allow": ", ".join(methods)})
     fix = "OTLP is POSTed to /v1/traces, /v1/logs and /v1/metrics, the API is listed at /api/openapi.json"
     return problem(404, f"there is nothing at {request.url.path}", fix=fix)
 

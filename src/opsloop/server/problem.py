@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -62,13 +63,15 @@ def headers_of(status: int) -> dict[str, str]:
             return {}
 
 
-def problem(status: int, detail: str, *, fix: str = "", **members: Any) -> Response:
-    """Return a problem document, with the headers of its status."""
+def problem(
+    status: int, detail: str, *, fix: str = "", headers: Mapping[str, str] | None = None, **members: Any
+) -> Response:
+    """Return a problem document, with the headers of its status and more."""
     body = {"type": "about:blank", "title": _TITLES.get(status, "Error"), "status": status, "detail": detail}
     if fix:
         body["fix"] = fix
     content = msgspec.json.encode({**body, **members})
-    return Response(content, status, headers_of(status), "application/problem+json")
+    return Response(content, status, {**headers_of(status), **(headers or {})}, "application/problem+json")
 
 
 def problem_of(error: OpsloopError) -> Response:
