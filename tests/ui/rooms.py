@@ -95,6 +95,7 @@ def limits() -> dict[str, Any]:
     return {
         "start_ns": START_NS,
         "end_ns": NOW_NS,
+        "counted_in": "<server limits.internal:6379>",
         "policy": [dict(zip(("id", "lever", "amount", "per", "unit", "scope"), each, strict=True)) for each in policy],
         "usage": {
             "decisions": 192_960,

@@ -119,6 +119,11 @@ def test_a_breakdown_is_an_address_and_leads_to_the_logs(open_page):
     page.wait_for_url("**/logs?from=2h&q=tenant%3Aacme")
 
 
+def test_limits_say_where_they_are_counted(open_page):
+    """Whoever shares a limit between servers sees the store that they share; a memory's numbers are one server's."""
+    assert "counted in server limits.internal:6379" in open_page("/limits").locator("main").inner_text()
+
+
 def test_nothing_measured_is_not_fine(open_page):
     """Without requests the page says so and names the command that would fill it; it never shows a zero as a value."""
     page = open_page("/", mode="empty")
