@@ -188,8 +188,8 @@ def opsloop_store(folder: str, spans: int, bodies: list[bytes]) -> dict[str, flo
     from opsloop.store import ClickHouseStream, GroupCommit
 
     with ClickHouseStream(folder) as stream:
-        stream.listeners.append(SignalCounters(Settings(), SystemClock()).add)
-        stream.told_kinds = COUNTED_KINDS
+        counters = SignalCounters(Settings(), SystemClock())
+        stream.listeners.append(lambda stored: counters.add(stored.of(COUNTED_KINDS)))
         commits = GroupCommit(stream, batch_milliseconds=1)
 
         def take(each):

@@ -112,8 +112,9 @@ def test_without_its_clauses_it_is_what_is_written():
         assert clustered(sql, "", "opsloop") == [sql]
         first, *others = clustered(sql, "it's", "opsloop")
         assert single(first) == sql
+        plain = re.sub(r"^(?:--.*\n)+", "", sql)  # what is said about a statement is said once
         for other in others:
-            assert single(other) == sql or "ENGINE = Distributed(" in other
+            assert single(other) == plain or "ENGINE = Distributed(" in other
 
 
 @pytest.mark.parametrize("cluster", ["", "prod", "it's"])

@@ -42,14 +42,14 @@ def bare(clickhouse_engine, request):
 
 
 def build(run, version):
-    """Make the schema of an earlier version, as its own code did, with rows in it."""
+    """Make the schema of an earlier version, as its own code did, with rows that the first one wrote."""
     run(VERSIONS_TABLE)
     for migration in migrations()[:version]:
         for sql in migration.statements:
             run(sql)
         run(f"INSERT INTO schema_versions (version, file) VALUES ({migration.version}, '{migration.file}')")
-    for sql in WRITTEN.split(";\n"):
-        run(sql)
+        for sql in WRITTEN.split(";\n") if migration.version == 1 else ():
+            run(sql)
 
 
 @pytest.mark.parametrize("version", range(1, NEWEST + 1))

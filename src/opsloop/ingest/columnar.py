@@ -165,15 +165,18 @@ class _Numbers:
         return f"n BETWEEN {(self.ends[place - 1] if place else 0) + 1} AND {self.ends[place]}"
 
     def of_content(self) -> str:
-        """Return the pairs that the content is found in, of a span where it has to be looked for."""
-        inside = self.within(_PLAIN_CONTENT)
-        return f"if(has(telling, 1), arrayFilter((p, n, t) -> t OR {inside}, pairs, numbers, telling), [])"
+        """Return the JSON of what the content is found in, of a span where it has to be looked for; else nothing."""
+        pair = "concat(toJSONString(name), ':', if(text IS NULL, leaf, toJSONString(leaf)))"
+        asked = f"rich AND (told OR {self.within(_PLAIN_CONTENT)})"
+        pairs = f"arrayMap((name, text, leaf, n, told) -> if({asked}, {pair}, ''), {_EACH_NAME})"
+        return f"if(rich, concat('{{', arrayStringConcat(arrayFilter(pair -> pair != '', {pairs}), ','), '}}'), '')"
 
     def column(self, column: str) -> str:
         """Return the text of the first of a column's names that is there and not empty."""
         return f"known_texts[indexOf(known_columns, {self.columns.index(column) + 1})]"
 
 
+_EACH_NAME: Final = "names, texts, own_leaves, numbers, telling"
 _TEXT, _COUNT, _REAL, _PLAIN_CONTENT, _STRUCTURED, _PYTHON_ONLY = range(6)
 
 
@@ -277,8 +280,8 @@ def _known(numbers: _Numbers) -> str:
     """Return what is there and not empty, in the order of the tables: numbers, columns and texts."""
     return f"""arraySort(arrayFilter(p -> p.1 > 0 AND p.2 != '', arrayZip(numbers, own_leaves))) AS known,
         known.1 AS known_numbers, known.2 AS known_texts,
-        arrayMap(n -> {numbers.homes}::Array(UInt8)[n], known_numbers) AS known_columns, {_telling(numbers)},
-        {_JSON_PAIRS} AS pairs, {numbers.of_content()} AS for_content"""
+        arrayMap(n -> {numbers.homes}::Array(UInt8)[n], known_numbers) AS known_columns,
+        {_telling(numbers)}, has(telling, 1) AS rich, {numbers.of_content()} AS for_content"""
 
 
 def _found(numbers: _Numbers) -> str:
@@ -287,7 +290,7 @@ def _found(numbers: _Numbers) -> str:
     counts = [f"toUInt64OrNull({numbers.column(column)}) AS own_{column}" for column in _COUNTS]
     reals = [f"toFloat64OrNull({numbers.column(column)}) AS own_{column}" for column in _REALS]
     tool = f"hasAny(known_numbers, {[numbers.of[name] for name in _TOOL_MARKS]}) AS is_tool"
-    return ", ".join([*texts, *counts, *reals, tool, "has(telling, 1) AS rich", f"{_odd(numbers)} AS odd"])
+    return ", ".join([*texts, *counts, *reals, tool, f"{_odd(numbers)} AS odd"])
 
 
 def _telling(numbers: _Numbers) -> str:
@@ -350,17 +353,16 @@ def _strings(texts: Iterable[str]) -> str:
 _EXTRA: Final = f"""arrayFilter(pair -> pair.1 = 'span_name' OR
     (pair.2 != '' AND NOT rich AND NOT (pair.1 = 'output' AND own_event = 'embed')),
     [{", ".join(f"('{name}', own_{name})" for name in _CONTENT)}, ('span_name', name)]) AS extra"""
-_JSON_PAIRS: Final = """arrayMap((name, text, leaf) ->
-    concat(toJSONString(name), ':', if(text IS NULL, leaf, toJSONString(leaf))), names, texts, own_leaves)"""
-_JSON: Final = """concat('{', arrayStringConcat(arrayConcat(pairs,
-    arrayMap(pair -> concat(toJSONString(pair.1), ':', toJSONString(pair.2)), extra)), ','), '}')"""
+_SHAPE: Final = """concat('{', arrayStringConcat(arrayMap(
+    (name, text) -> concat(toJSONString(name), if(text IS NULL, ':\\x01', ':"\\x01"')),
+    arrayConcat(names, extra.1), arrayConcat(texts, extra.2)), ','), '}')"""
 _COUNTED: Final = "own_event IN ('llm', 'embed')"
 _ERROR: Final = f"(status.code = {mapping.STATUS_ERROR} OR ifNull(own_status_code, 0) >= 500)"
 _HEX: Final = "lower(hex(trace_id_bytes)) AS trace_hex, lower(hex(span_id_bytes)) AS span_hex"
 _COLUMNS: Final[Mapping[str, str]] = {
     "ts_ns": "toInt64(start_ns)",
     "event": "own_event",
-    "event_id": "concat(trace_hex, ':', span_hex)",
+    "stored_event_id": "'\\x01'",
     "service": "own_service",
     "environment": "own_environment",
     "release": "own_release",
@@ -386,8 +388,9 @@ _COLUMNS: Final[Mapping[str, str]] = {
     "tool": """multiIf(own_named_tool != '', own_named_tool, own_event = 'tool' AND own_entity != '', own_entity,
         own_event = 'tool', name, own_event = 'retrieve', 'retrieve', '')""",
     "message": "if(status.message = '', name, status.message)",
-    "attributes": _JSON,
+    "stored_attributes": "''",
     "leaves": "mapFromArrays(arrayConcat(names, extra.1), arrayConcat(own_leaves, extra.2))",
-    "for_content": "if(rich, concat('{', arrayStringConcat(for_content, ','), '}'), '')",
+    "shape": _SHAPE,
+    "for_content": "for_content",
     "plain": "NOT odd",
 }

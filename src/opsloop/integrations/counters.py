@@ -30,7 +30,7 @@ from opsloop.filter import equals, matches
 from opsloop.integrations.exposition import Exemplar, Family, Sample
 from opsloop.settings import Settings
 
-__all__ = ["BOUNDS_US", "LATE_SECONDS", "MOST_LABEL_SETS", "OTHER", "SignalCounters", "bounds_of"]
+__all__ = ["BOUNDS_US", "COUNTED_KINDS", "LATE_SECONDS", "MOST_LABEL_SETS", "OTHER", "SignalCounters", "bounds_of"]
 
 BOUNDS_US: Final = (
     25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_000_000, 4_000_000, 8_000_000, 16_000_000, 32_000_000,
@@ -93,7 +93,7 @@ class SignalCounters:
         with self._lock:
             for event in events:
                 kind = event.event
-                if kind not in _COUNTED:
+                if kind not in COUNTED_KINDS:
                     continue
                 if event.ts_ns < oldest_ns:
                     self._late += 1
@@ -156,7 +156,7 @@ class SignalCounters:
 
 
 _JUDGED: Final = frozenset({"request", "score"})
-_COUNTED: Final = _JUDGED | {"llm", "embed"}
+COUNTED_KINDS: Final = _JUDGED | {"llm", "embed"}
 _OBJECTIVES: Final = (
     ("opsloop_slo_events", "Events that an objective counts."),
     ("opsloop_slo_bad_events", "Of these, the bad ones."),

@@ -70,8 +70,4 @@ def _with_content(rows: pa.Table) -> pa.Table:
     telling = zip(rows["for_content"].to_pylist(), rows["event"].to_pylist(), strict=True)
     found = [content_of(Attributes(_DECODE(text)), kind=kind) if text else {} for text, kind in telling]
     rows = rows.drop_columns(["for_content"])
-    if not any(found):
-        return rows
-    for name, column in add_attributes(rows, found).items():
-        rows = rows.set_column(rows.schema.get_field_index(name), name, column)
-    return rows
+    return add_attributes(rows, found) if any(found) else rows

@@ -30,10 +30,11 @@ from opsloop.errors import ConfigError, StoreError
 from opsloop.event import FIELDS, Event
 from opsloop.filter import ALL, Filter, Statement, compile_filter
 from opsloop.settings import without_password
-from opsloop.store.columns import events_of, numbered, record_batch
+from opsloop.store.columns import ids_of, numbered, record_batch
 from opsloop.store.ddl import VERSIONS_TABLE, clustered, database_sql, migrations, quoted
 from opsloop.store.faults import check_folder, check_space, named_errors
 from opsloop.store.owner import FolderLock
+from opsloop.store.stored import Stored
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -85,7 +86,7 @@ class ClickHouseStream:
     def __init__(self, location: str, *, database: str = "") -> None:
         """Open the store at ``location`` and bring its schema up to date."""
         self.location = without_password(location)
-        self.listeners: list[Callable[[Sequence[Event]], None]] = []
+        self.listeners: list[Callable[[Stored], None]] = []
         """Each is told of the events that an append stored anew, in the order of their sequence numbers, before another
         append begins; it must be quick, must not raise and must not append."""
         self._write_lock = threading.Lock()
@@ -132,11 +133,11 @@ class ClickHouseStream:
         with self._write_lock:
             fresh = self._unseen(list(events))
             tables = [record_batch(fresh, self._sequence)] if fresh else []
+            first = len(tables)
             new_ids = {event.event_id for event in fresh if event.event_id}
             for each in rows:
                 new, ids = self._unseen_rows(each, new_ids)
                 new_ids |= ids
-                fresh += events_of(new) if self.listeners else ()
                 tables.append(numbered(new, self._sequence + sum(table.num_rows for table in tables)))
             added: int = sum(table.num_rows for table in tables)
             if added:
@@ -152,7 +153,7 @@ class ClickHouseStream:
                     self._sequence += added
                 self._remember(new_ids, latest_ns)
                 for told in self.listeners:
-                    told(fresh)
+                    told(Stored(fresh, tables[first:]))
         return added
 
     def select(self, sql: str) -> pa.Table:
@@ -349,7 +350,7 @@ class ClickHouseStream:
 
     def _unseen_rows(self, rows: pa.Table, taken: set[str]) -> tuple[pa.Table, set[str]]:
         """Return the rows whose ids are new, and these ids. A row always has one, and no row is a decision."""
-        ids = rows["event_id"].to_pylist()
+        ids = ids_of(rows)
         distinct = set(ids)
         times = rows["ts_ns"].to_pylist()
         doubtful = {name: at for name, at in zip(ids, times, strict=True) if at <= self._forgotten_ns}
@@ -363,7 +364,7 @@ class ClickHouseStream:
             mask.append(name not in new and not any(name in others for others in known))
             new.add(name)
         kept = rows.filter(pa.array(mask, pa.bool_()))
-        return kept, set(kept["event_id"].to_pylist())
+        return kept, set(ids_of(kept))
 
     def _stored(self, ids: Sequence[str], *, within: tuple[int, int] | None = None) -> set[str]:
         """Return which ids the table has: anywhere, or from the first to the last of two times."""

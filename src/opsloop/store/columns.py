@@ -1,26 +1,46 @@
 """Events as the columns of the table ``events``: one Arrow record batch, which the engine reads without a text between.
 
+Objects
+    Attributes are stored as *leaves*, their texts by dotted path, and a *shape*, their JSON with a hole for every leaf:
+    each text once, where filters find it. Spans of one kind have one shape.
 Rule
     :func:`rows_of` is the definition, one event to one row in plain Python; :func:`record_batch` holds the same rows,
     column by column, and a property test holds both together. Its cost is what a commit costs on this side of the
-    engine, so it walks the events once and lets Arrow pack the lists.
+    engine, so it walks the events once and lets Arrow pack the lists. :func:`events_of` is the way back, and the
+    columns ``event_id`` and ``attributes`` of the table are the same in SQL.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from opsloop.event import FIELDS, Event, flatten
 
-__all__ = ["COLUMNS", "add_attributes", "events_of", "numbered", "pack_attributes", "record_batch", "rows_of"]
+__all__ = [
+    "COLUMNS",
+    "HOLE",
+    "add_attributes",
+    "events_of",
+    "ids_of",
+    "numbered",
+    "record_batch",
+    "rows_of",
+    "shape_of",
+]
 
-COLUMNS: Final = (*FIELDS, "sequence", "leaves")
+HOLE: Final = "\x01"
+"""A character that JSON escapes, and so none of its own: it stands for a leaf in a shape, for an id of its span."""
+_STORED: Final = {"event_id": "stored_event_id", "attributes": "stored_attributes"}
+COLUMNS: Final = (*(_STORED.get(name, name) for name in FIELDS), "sequence", "leaves", "shape")
+"""What is written; ``event_id`` and ``attributes`` follow from it."""
 _TYPES: Final = {
     "ts_ns": pa.int64(),
     "status_code": pa.uint16(),
@@ -31,28 +51,63 @@ _TYPES: Final = {
 }
 _ENCODE: Final = msgspec.json.Encoder().encode
 _DECODE: Final = msgspec.json.Decoder().decode
+_TEXT_HOLE: Final = msgspec.Raw(f'"{HOLE}"'.encode())
+_OTHER_HOLE: Final = msgspec.Raw(HOLE.encode())
 
 
 def rows_of(events: Sequence[Event], sequence: int) -> list[tuple[Any, ...]]:
-    """Return one row per event, numbered from ``sequence`` on, in the order of :data:`COLUMNS`.
+    r"""Return one row per event, numbered from ``sequence`` on, in the order of :data:`COLUMNS`.
 
-    >>> rows_of([Event(ts_ns=1, event="log", attributes={"retry": {"count": 2}})], 7)[0][-3:]
-    ('{"retry":{"count":2}}', 7, {'retry.count': '2'})
+    >>> rows_of([Event(ts_ns=1, event="log", attributes={"retry": {"count": 2}})], 7)[0][-4:]
+    ('', 7, {'retry.count': '2'}, '{"retry":{"count":\x01}}')
     """
     rows = []
     for number, event in enumerate(events, sequence):
-        *fields, attributes = msgspec.structs.astuple(event)
-        text = _ENCODE(attributes).decode() if attributes else ""
-        rows.append((*fields, text, number, flatten(attributes)))
+        values = {name: getattr(event, name) for name in FIELDS}
+        shape = shape_of(event.attributes)
+        values["event_id"] = _stored_id(event)
+        values["attributes"] = "" if shape or not event.attributes else _ENCODE(event.attributes).decode()
+        rows.append((*values.values(), number, flatten(event.attributes), shape))
     return rows
+
+
+def shape_of(attributes: Mapping[str, Any]) -> str:
+    """Return the JSON of attributes with a hole for every leaf, or "" where the leaves do not tell them.
+
+    That is where two paths read the same, and where there is none.
+
+    >>> shape_of({"tags": ["a"], "retry": {"why": "slow"}}).replace(HOLE, "_")
+    '{"tags":_,"retry":{"why":"_"}}'
+    >>> shape_of({"a.b": 1, "a": {"b": 2}})
+    ''
+    """
+    text = _ENCODE(_hollow(attributes)).decode() if attributes else ""
+    return text if dict not in map(type, attributes.values()) or text.count(HOLE) == len(flatten(attributes)) else ""
+
+
+def _hollow(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _TEXT_HOLE if isinstance(value, str) else _hollow(value) if isinstance(value, Mapping) else _OTHER_HOLE
+        for key, value in node.items()
+    }
+
+
+def _stored_id(event: Event) -> str:
+    """Return how the id is stored: as it is, or as a hole when it is that of its span."""
+    name = event.event_id
+    if name == f"{event.trace_id}:{event.span_id}":
+        return HOLE
+    return HOLE + name if name.startswith(HOLE) else name
 
 
 def record_batch(events: Sequence[Event], sequence: int) -> pa.Table:
     """Return the same rows as Arrow columns."""
     *fields, attributes = zip(*map(msgspec.structs.astuple, events), strict=True)
-    names = FIELDS[:-1]
-    arrays = {name: pa.array(column, _TYPES.get(name, pa.string())) for name, column in zip(names, fields, strict=True)}
-    return numbered(pa.table({**arrays, **pack_attributes(attributes)}), sequence)
+    columns = dict(zip(FIELDS[:-1], fields, strict=True)) | {"event_id": list(map(_stored_id, events))}
+    arrays = {
+        _STORED.get(name, name): pa.array(column, _TYPES.get(name, pa.string())) for name, column in columns.items()
+    }
+    return numbered(pa.table({**arrays, **_pack_attributes(attributes)}), sequence)
 
 
 def numbered(rows: pa.Table, sequence: int) -> pa.Table:
@@ -61,20 +116,31 @@ def numbered(rows: pa.Table, sequence: int) -> pa.Table:
     return rows.append_column("sequence", numbers).select(COLUMNS)
 
 
-def pack_attributes(attributes: Sequence[dict[str, Any]]) -> dict[str, pa.Array]:
-    """Return the two columns that hold attributes: their JSON, and their leaves by dotted path."""
-    texts = pa.array([_ENCODE(value) if value else b"" for value in attributes], pa.binary()).cast(pa.string())
-    return {"attributes": texts, "leaves": _leaves(attributes)}
+def ids_of(rows: pa.Table) -> list[str]:
+    """Return the ids of events that are rows already: a row is a span, and has that of its span."""
+    joined: list[str] = pc.binary_join_element_wise(rows["trace_id"], rows["span_id"], ":").to_pylist()
+    return joined
 
 
-def add_attributes(rows: pa.Table, added: Sequence[dict[str, Any]]) -> dict[str, pa.Array]:
-    """Return the two columns of attributes with some added to each row, which has none of these names yet.
+def _pack_attributes(attributes: Sequence[dict[str, Any]]) -> dict[str, pa.Array]:
+    """Return the three columns that hold attributes."""
+    shapes = list(map(shape_of, attributes))
+    texts = [b"" if shape or not value else _ENCODE(value) for shape, value in zip(shapes, attributes, strict=True)]
+    return {
+        "stored_attributes": pa.array(texts, pa.binary()).cast(pa.string()),
+        "leaves": _leaves(attributes),
+        "shape": pa.array(shapes, pa.string()),
+    }
+
+
+def add_attributes(rows: pa.Table, added: Sequence[dict[str, Any]]) -> pa.Table:
+    """Return rows with some attributes added to each, which has none of these names yet.
 
     The leaves are those that are there with the new ones behind: all of them in one list, then taken in row order.
     """
-    texts = [
-        f"{text[:-1]},{_ENCODE(new)[1:].decode()}" if new else text
-        for text, new in zip(rows["attributes"].to_pylist(), added, strict=True)
+    shapes = [
+        f"{shape[:-1]},{_ENCODE(_hollow(new))[1:].decode()}" if new else shape
+        for shape, new in zip(rows["shape"].to_pylist(), added, strict=True)
     ]
     old, more = rows["leaves"].combine_chunks(), _leaves(added)
     starts = np.asarray(old.offsets), np.asarray(more.offsets)
@@ -85,14 +151,31 @@ def add_attributes(rows: pa.Table, added: Sequence[dict[str, Any]]) -> dict[str,
         for part in ("keys", "items")
     )
     offsets = pa.array((starts[0] - first + starts[1]).astype(np.int32))
-    return {"attributes": pa.array(texts, pa.string()), "leaves": pa.MapArray.from_arrays(offsets, keys, items)}
+    for name, column in (
+        ("shape", pa.array(shapes, pa.string())),
+        ("leaves", pa.MapArray.from_arrays(offsets, keys, items)),
+    ):
+        rows = rows.set_column(rows.schema.get_field_index(name), name, column)
+    return rows
 
 
 def events_of(rows: pa.Table) -> list[Event]:
-    """Return the events that rows hold."""
-    *fields, texts = (rows[name].to_pylist() for name in FIELDS)
-    attributes = [_DECODE(text) if text else {} for text in texts]
-    return [Event(**dict(zip(FIELDS, values, strict=True))) for values in zip(*fields, attributes, strict=True)]
+    """Return the events that rows hold; a row is a span, see :func:`ids_of`, and so no attribute is in another."""
+    known = {name: rows[name].to_pylist() for name in FIELDS if name not in _STORED} | {"event_id": ids_of(rows)}
+    leaves = rows["leaves"].combine_chunks()
+    texts = iter(leaves.items.slice(leaves.offsets[0].as_py()).to_pylist())
+    known["attributes"] = [
+        {name: text if is_text else _DECODE(text) for (name, is_text), text in zip(_flat(shape), texts, strict=False)}
+        for shape in rows["shape"].to_pylist()
+    ]
+    return [Event(**dict(zip(known, values, strict=True))) for values in zip(*known.values(), strict=True)]
+
+
+@lru_cache(maxsize=1024)
+def _flat(shape: str) -> tuple[tuple[str, bool], ...]:
+    """Return the names in a shape where none is in another, and whether each has a text."""
+    empty = _DECODE(shape.replace(f'"{HOLE}"', '""').replace(HOLE, "0"))
+    return tuple((name, value == "") for name, value in empty.items())
 
 
 def _leaves(attributes: Sequence[dict[str, Any]]) -> pa.MapArray:

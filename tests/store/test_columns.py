@@ -1,0 +1,101 @@
+"""What is stored once comes back whole: the columns that are written, and those that are worked out from them."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from opsloop.event import Event, flatten
+from opsloop.filter import Statement
+from opsloop.store.columns import COLUMNS, HOLE, record_batch, rows_of, shape_of
+from tests.strategies import events
+
+START = 1_767_600_000_000_000_000
+texts = st.text(st.characters(codec="utf-8"), max_size=6) | st.sampled_from(
+    [HOLE, '"', "\\/", "a/b", "\\", "\u2028", "'"]
+)
+scalars = (
+    texts
+    | st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+)
+trees = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(texts, inner, max_size=3), max_leaves=8
+)
+keys = texts | st.sampled_from(["a", "b", "a.b", "a.b.c", ""])
+attributes = st.dictionaries(keys, trees | st.dictionaries(keys, trees, max_size=3), max_size=4)
+ids = st.sampled_from(["", "t", HOLE, f"{HOLE}t", ":", "t:s", "a:b"])
+odd_events = st.builds(
+    lambda event, **fields: event.replace(**fields),
+    events, attributes=attributes, event_id=ids, trace_id=st.sampled_from(["", "t", "a"]),
+    span_id=st.sampled_from(["", "s", "b"]),
+)  # fmt: skip
+
+
+@settings(max_examples=60)
+@given(batch=st.lists(odd_events, min_size=1, max_size=6))
+def test_columns_are_the_rows(batch):
+    """Packed column by column, the events are the same rows as one by one."""
+    table = record_batch(batch, 7)
+    assert table.column_names == list(COLUMNS)
+    packed = [tuple(row.values()) for row in table.to_pylist(maps_as_pydicts="strict")]
+    assert packed == rows_of(batch, 7)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(batch=st.lists(odd_events, min_size=1, max_size=8))
+def test_attributes_come_back_as_they_were(clickhouse, batch):
+    """Whatever they hold, the JSON that is worked out is that of the event, and the leaves are those of the event."""
+    clickhouse.command(Statement("TRUNCATE TABLE events"))
+    clickhouse.append(event.replace(event_id="") for event in batch)
+    written = sorted((event.replace(event_id="") for event in batch), key=lambda event: event.ts_ns)
+    assert clickhouse.query() == written
+    leaves = clickhouse.rows(Statement("SELECT leaves FROM events ORDER BY ts_ns, sequence"))
+    assert leaves == [(flatten(event.attributes),) for event in written]
+
+
+def test_ids_come_back_as_they_were(clickhouse):
+    """An id is known again whether it is its own, that of its span, none, or looks like how another is stored."""
+    ids = ["own", "", "t:s", HOLE, f"{HOLE}t", ":", "a:b", f"{HOLE}{HOLE}"]
+    written = [
+        Event(ts_ns=START + n, event="log", event_id=name, trace_id=trace_id, span_id=span_id)
+        for n, (name, trace_id, span_id) in enumerate(
+            [(name, "t", "s") for name in ids] + [("t:", "t", ""), (":s", "", "s"), ("x:y", "x", "y")]
+        )
+    ]
+    assert clickhouse.append(written) == len(written)
+    assert clickhouse.query() == written
+    named = [event.event_id for event in written if event.event_id]
+    assert clickhouse._stored(named) == set(named)
+
+
+def test_a_text_is_stored_once(clickhouse):
+    """The JSON of an event holds none of its texts again, and an id that its span says is not written out."""
+    event = Event(ts_ns=START, event="llm", trace_id="t", span_id="s", event_id="t:s", attributes={"input": "Why?"})
+    clickhouse.append([event])
+    stored = "SELECT stored_event_id, stored_attributes, shape FROM events"
+    assert clickhouse.rows(Statement(stored)) == [(HOLE, "", f'{{"input":"{HOLE}"}}')]
+    assert clickhouse.rows(Statement("SELECT event_id, attributes FROM events")) == [("t:s", '{"input":"Why?"}')]
+
+
+def test_attributes_whose_paths_read_the_same_are_kept_whole(clickhouse):
+    """Where the leaves cannot tell the attributes, their text is stored beside them."""
+    event = Event(ts_ns=START, event="log", attributes={"a": {"b": 1}, "a.b": "two"})
+    assert shape_of(event.attributes) == ""
+    clickhouse.append([event])
+    assert clickhouse.rows(Statement("SELECT stored_attributes, leaves['a.b'] FROM events")) == [
+        ('{"a":{"b":1},"a.b":"two"}', "two")
+    ]
+    assert clickhouse.query() == [event]
+
+
+def test_a_look_up_by_id_reads_few_granules(clickhouse):
+    """The index answers for the id that is worked out, whether it is written out or that of a span."""
+    clickhouse.append([Event(ts_ns=START, event="log", event_id="own"), Event(ts_ns=START, event="span", trace_id="t")])
+    for where in ("event_id = 'nobody'", "event_id IN ['no', 'body']"):
+        plan = clickhouse.rows(Statement(f"EXPLAIN indexes = 1 SELECT count() FROM events WHERE {where}"))
+        lines = [line.strip() for (line,) in plan]
+        place = next(n for n, line in enumerate(lines) if "by_event_id" in line)
+        assert "Granules: 0/1" in lines[place : place + 5]
