@@ -73,7 +73,7 @@ KINDS: Final[Mapping[str, str]] = {
 """The known kinds. The set is open: an unknown kind is kept, never an error."""
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One thing that happened.
 
     >>> failed = Event(ts_ns=1, event="tool", tool="retrieve", request_id="req-B", error=True)

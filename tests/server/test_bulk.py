@@ -44,8 +44,15 @@ names = st.sampled_from(NAMES) | st.text(max_size=6) | DOCUMENTS | MESSAGES | st
 marks = st.sampled_from(
     [*mapping.KINDS, "CHAT", "Tool", "ai.generateText.doStream", "ai.generateText", "new", "\u212a"]
 )
+objects = st.sampled_from(
+    ['{"order":7}', "{}", "{ }", '{"order":7} and', '{"messages":[]}', '{"role":"user","content":"Hi"}', "{",
+     '{"messages":[{"role":"user","content":"Hi"}]}', r'{"m\u006fdel":"m","input":"Yo"}', '{"model":"m","input":"Yo"}']
+)  # fmt: skip
 texts = (
-    st.text(max_size=8) | marks | st.sampled_from(["", "7", "az.ai.openai", '"quoted"', "a\\b/c", "\x00\x1f\u2028\x7f"])
+    st.text(max_size=8)
+    | marks
+    | objects
+    | st.sampled_from(["", "7", "az.ai.openai", '"quoted"', "a\\b/c", "\x00\x1f\u2028\x7f"])
 )
 numbers = st.integers(-(2**63), 2**63 - 1) | st.integers(0, 999) | st.floats() | st.floats(0, 10) | st.booleans()
 message_texts = st.sampled_from(

@@ -12,10 +12,12 @@ Limits
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
 
-__all__ = ["MOST_SHAPES", "Attributes", "Name", "matching", "present"]
+__all__ = ["MOST_SHAPES", "Attributes", "Name", "matching", "of_names", "present"]
+
+T = TypeVar("T")
 
 Name = str | tuple[str | int, ...]
 """An attribute's name, or a path into an attribute that holds JSON: its name, then keys and positions."""
@@ -24,7 +26,7 @@ MOST_SHAPES: Final = 1024
 
 
 class _Shape(dict[Any, Any]):
-    """What follows from one tuple of names: by table the names that are there, by pattern their matches."""
+    """What follows from one tuple of names: by table the names that are there, by pattern their matches, and more."""
 
 
 _SHAPES: dict[tuple[str, ...], _Shape] = {}
@@ -51,12 +53,12 @@ class Attributes(dict[str, Any]):
         self.shape = shape
 
 
-def present(attributes: Mapping[Any, Any], names: Sequence[Name]) -> Sequence[Name]:
+def present(attributes: Mapping[Any, Any], names: tuple[Name, ...]) -> tuple[Name, ...]:
     """Return those of ``names`` that the attributes have, in the order of ``names``; of a plain mapping, all names.
 
     A path is there when its attribute is.
     """
-    if not isinstance(attributes, Attributes) or not isinstance(names, tuple):
+    if not isinstance(attributes, Attributes):
         return names
     found: tuple[Name, ...] | None = attributes.shape.get(names)
     if found is None:
@@ -79,3 +81,13 @@ def matching(attributes: Mapping[str, Any], pattern: re.Pattern[str]) -> Iterabl
         found = tuple((name, match) for name in attributes if (match := pattern.fullmatch(name)))
         attributes.shape[pattern] = found
     return found
+
+
+def of_names(attributes: Mapping[str, Any], make: Callable[[Mapping[str, Any]], T]) -> T:
+    """Return what ``make`` makes of the attributes' names; it must not look at their values."""
+    if not isinstance(attributes, Attributes):
+        return make(attributes)
+    if make not in attributes.shape:
+        attributes.shape[make] = make(attributes)
+    made: T = attributes.shape[make]
+    return made

@@ -70,6 +70,8 @@ _ORIGIN: Final[Mapping[str, tuple[str, ...]]] = {
 _OWN: Final = (*_CONTENT, "documents", "span_name", "negative_duration_ns")
 _SHAPED: Final = r'^[\\s\\[{"]|^null$'
 """How a content begins that is not just a text: JSON of any kind."""
+_SPEAKING: Final = r'^[{][}]$|"(?:choices|messages|role|model)"|\\\\u'
+"""What a JSON object has that holds more than itself, or nothing; any other, as of arguments, is its text."""
 _PLAIN_TEXT: Final = r"^[ !#-\\[\\]-~]*$"
 
 
@@ -99,7 +101,7 @@ def asked_for() -> tuple[frozenset[str], frozenset[re.Pattern[str]]]:
         for asked in watched.shape:
             if isinstance(asked, re.Pattern):
                 patterns.add(asked)
-            else:
+            elif isinstance(asked, tuple):
                 names.update(asked)
     return frozenset(map(_attribute, names)), frozenset(patterns)
 
@@ -208,6 +210,7 @@ def statement(source: str) -> str:
 _SETTINGS: Final = (
     "max_threads = 1, output_format_json_escape_forward_slashes = 0, precise_float_parsing = 1,"
     " query_plan_enable_optimizations = 0, output_format_arrow_string_as_string = 1,"
+    " output_format_arrow_compression_method = 'none',"
     f" format_schema = '{SCHEMA}:Request'"
 )
 
@@ -299,7 +302,8 @@ def _telling(numbers: _Numbers) -> str:
     quoted = patterns.replace("\\", "\\\\")
     return (
         f"arrayMap((n, t, name) -> {numbers.within(_STRUCTURED)}"
-        f" OR ({numbers.within(_PLAIN_CONTENT)} AND (t IS NULL OR match(t, '{_SHAPED}')))"
+        f" OR ({numbers.within(_PLAIN_CONTENT)} AND (t IS NULL OR match(t, '{_SHAPED}')"
+        f" AND NOT (startsWith(t, '{{') AND NOT match(t, '{_SPEAKING}'))))"
         f" OR (n = 0 AND match(name, '^(?:{quoted})$')), numbers, texts, names) AS telling"
     )
 

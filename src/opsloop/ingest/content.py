@@ -9,12 +9,12 @@ Rule
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
-from opsloop.ingest.attributes import Name, matching, present
+from opsloop.ingest.attributes import Name, matching, of_names, present
 
 __all__ = ["content_of", "values_of"]
 
@@ -76,13 +76,18 @@ _MESSAGE: Final = re.compile(
 )
 
 
-def values_of(attributes: Mapping[Any, Any], names: Sequence[Name]) -> Iterator[Any]:
-    """Yield the value of each name that is there, in the names' order; a text in JSON quotes is what it quotes.
+def values_of(attributes: Mapping[Any, Any], names: tuple[Name, ...]) -> Iterable[Any]:
+    """Return the value of each name that is there, in the names' order; a text in JSON quotes is what it quotes.
 
-    >>> list(values_of({"usage": '{"input": 9}', "model": '"gpt-4o"'}, ["tokens", ("usage", "input"), "model"]))
+    >>> list(values_of({"usage": '{"input": 9}', "model": '"gpt-4o"'}, ("tokens", ("usage", "input"), "model")))
     [9, 'gpt-4o']
     """
-    for name in present(attributes, names):
+    found = present(attributes, names)
+    return _values(attributes, found) if found else ()
+
+
+def _values(attributes: Mapping[Any, Any], names: tuple[Name, ...]) -> Iterator[Any]:
+    for name in names:
         value = attributes.get(name)
         if value is not None:
             yield _decoded(value, value) if isinstance(value, str) and value[:1] == '"' == value[-1:] else value
@@ -239,11 +244,17 @@ def _documents(attributes: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     listed = _decoded(attributes.get("gen_ai.retrieval.documents"))
     if isinstance(listed, list):
         return [dict(item) for item in listed if isinstance(item, Mapping)][:MAX_SLOTS]
-    slots: dict[int, dict[str, Any]] = {}
-    for key, match in matching(attributes, _DOCUMENT):
+    slots = of_names(attributes, _slots)
+    return [{field: attributes[name] for field, name in slot.items()} for slot in slots] or None
+
+
+def _slots(attributes: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return, document by document in order, which attribute holds which of its fields."""
+    slots: dict[int, dict[str, str]] = {}
+    for name, match in matching(attributes, _DOCUMENT):
         if int(match[1]) in slots or len(slots) < MAX_SLOTS:
-            slots.setdefault(int(match[1]), {})[match[2]] = attributes[key]
-    return [slots[index] for index in sorted(slots)] or None
+            slots.setdefault(int(match[1]), {})[match[2]] = name
+    return [slots[index] for index in sorted(slots)]
 
 
 def _answered_documents(attributes: Mapping[str, Any]) -> list[dict[str, Any]] | None:

@@ -13,14 +13,14 @@ Limits
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from opsloop.clock import parse_time
 from opsloop.event import INT64_MAX, Event, Severity
-from opsloop.ingest.attributes import Name
+from opsloop.ingest.attributes import Name, of_names, present
 from opsloop.ingest.content import content_of, values_of
 
 __all__ = ["LogRecord", "SpanRecord", "map_log", "map_span"]
@@ -245,18 +245,16 @@ def map_span(span: SpanRecord) -> Iterator[Event]:
         event_id=f"{span.trace_id}:{span.span_id}",
         **_origin(span.resource, attributes),
         **_identity(attributes, span.trace_id),
+        **_served(attributes),
         trace_id=span.trace_id,
         span_id=span.span_id,
         parent_span_id=span.parent_span_id,
-        route=_text(attributes, ROUTE),
         severity="ERROR" if error else "INFO",
         status_code=status_code,
         error=error,
         error_type=(_text(attributes, ("error.type",)) or _text(exception, ("exception.type",))) if error else "",
         duration_us=(span.end_ns - start_ns) // 1000 if span.end_ns >= start_ns else None,
         time_to_first_token_us=_first_token_us(span),
-        model=_text(attributes, MODEL),
-        provider=_provider(attributes),
         input_tokens=_number(attributes, INPUT_TOKENS) if counted else None,
         output_tokens=_number(attributes, OUTPUT_TOKENS) if counted else None,
         cost_microusd=_cost_microusd(attributes) if counted else None,
@@ -269,6 +267,8 @@ def map_span(span: SpanRecord) -> Iterator[Event]:
 
 def _span_events(span: SpanRecord) -> Iterator[Event]:
     """Yield an event for each span event but the marks of chunks; whose it is, the span says."""
+    if not span.span_events:
+        return
     owner = {name: value for name, value in _identity(span.attributes, span.trace_id).items() if value}
     for position, (ts_ns, name, fields) in enumerate(span.span_events):
         if name.startswith(CHUNK_MARKS):
@@ -440,24 +440,50 @@ def _origin(resource: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[
 
 def _identity(attributes: Mapping[str, Any], trace_id: str) -> dict[str, Any]:
     """Return whose event it is; a trace without a request id of its own is one request."""
-    return {
-        "request_id": _text(attributes, REQUEST) or trace_id,
-        "tenant": _text(attributes, TENANT),
-        "user_id": _text(attributes, USER),
-        "session_id": _text(attributes, SESSION),
-    }
+    return {"request_id": trace_id, **_texts(attributes, _IDENTITY)}
 
 
-def _text(attributes: Mapping[str, Any], names: Sequence[Name]) -> str:
+def _served(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was asked for and who answered, providers under their present names; older senders used others."""
+    found = _texts(attributes, _SERVED)
+    if "provider" in found:
+        found["provider"] = PROVIDERS.get(found["provider"], found["provider"])
+    return found
+
+
+class _Columns:
+    """The names that each of some columns may have its text from."""
+
+    def __init__(self, **tables: tuple[Name, ...]) -> None:
+        self._tables = tables
+
+    def __call__(self, attributes: Mapping[str, Any]) -> list[tuple[str, tuple[Name, ...]]]:
+        """Return the columns of which a name is there, with these names."""
+        return [(column, found) for column, names in self._tables.items() if (found := present(attributes, names))]
+
+
+_IDENTITY: Final = _Columns(request_id=REQUEST, tenant=TENANT, user_id=USER, session_id=SESSION)
+_SERVED: Final = _Columns(route=ROUTE, model=MODEL, provider=PROVIDER)
+
+
+def _texts(attributes: Mapping[str, Any], columns: _Columns) -> dict[str, Any]:
+    """Return the columns that have a text."""
+    there = of_names(attributes, columns)
+    return {column: text for column, names in there if (text := _text(attributes, names))}
+
+
+def _text(attributes: Mapping[str, Any], names: tuple[Name, ...]) -> str:
     """Return the first value that is not empty, as text; a one-element list counts as its element."""
     for value in values_of(attributes, names):
+        if value and isinstance(value, str):
+            return value
         only = value[0] if isinstance(value, list) and len(value) == 1 else value
         if only not in (None, "", [], {}):
             return only if isinstance(only, str) else str(only)
     return ""
 
 
-def _number(attributes: Mapping[str, Any], names: Sequence[Name], *, most: int = INT64_MAX) -> int | None:
+def _number(attributes: Mapping[str, Any], names: tuple[Name, ...], *, most: int = INT64_MAX) -> int | None:
     """Return the first value that is a whole number in range, or ``None``."""
     for value in values_of(attributes, names):
         number = int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 20 else value
@@ -468,7 +494,7 @@ def _number(attributes: Mapping[str, Any], names: Sequence[Name], *, most: int =
     return None
 
 
-def _real(attributes: Mapping[str, Any], names: Sequence[Name]) -> float | None:
+def _real(attributes: Mapping[str, Any], names: tuple[Name, ...]) -> float | None:
     """Return the first value that is a number from 0 up, or ``None``."""
     for value in values_of(attributes, names):
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e15:
@@ -498,12 +524,6 @@ def _first_token_us(span: SpanRecord) -> int | None:
         except ValueError:
             return None
     return (min(moments) - span.start_ns) // 1000 if moments and min(moments) >= span.start_ns else None
-
-
-def _provider(attributes: Mapping[str, Any]) -> str:
-    """Return the provider under its present name; older senders used others."""
-    name = _text(attributes, PROVIDER)
-    return PROVIDERS.get(name, name)
 
 
 def _tool(span: SpanRecord, kind: str) -> str:

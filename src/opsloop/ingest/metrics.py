@@ -37,7 +37,7 @@ from opsloop.ingest.mapping import (
     USER,
     _identity,
     _origin,
-    _provider,
+    _served,
     _text,
 )
 from opsloop.ingest.otlp import _json_attributes, _json_records, _list, _parse, _proto_attributes, _Raw
@@ -188,8 +188,7 @@ def _promoted(labels: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns that labels fill; most points have none of their names, and are not asked for each."""
     if PROMOTED.isdisjoint(labels):
         return {}
-    model, provider = _text(labels, SERVED_MODEL), _provider(labels)
-    return {**_identity(labels, ""), "route": _text(labels, ROUTE), "model": model, "provider": provider}
+    return {**_identity(labels, ""), **_served(labels), "model": _text(labels, SERVED_MODEL)}
 
 
 def _digest(source: _Source, content: Any) -> str:

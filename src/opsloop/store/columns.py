@@ -81,8 +81,18 @@ def shape_of(attributes: Mapping[str, Any]) -> str:
     >>> shape_of({"a.b": 1, "a": {"b": 2}})
     ''
     """
-    text = _ENCODE(_hollow(attributes)).decode() if attributes else ""
-    return text if dict not in map(type, attributes.values()) or text.count(HOLE) == len(flatten(attributes)) else ""
+    kinds = tuple(map(type, attributes.values()))
+    if dict not in kinds:
+        return _flat_shape(tuple(attributes), kinds)
+    text = _ENCODE(_hollow(attributes)).decode()
+    return text if text.count(HOLE) == len(flatten(attributes)) else ""
+
+
+@lru_cache(maxsize=1024)
+def _flat_shape(names: tuple[str, ...], kinds: tuple[type, ...]) -> str:
+    """Return the shape of attributes of which none is in another: all spans of one instrumentation have a few."""
+    holes = [_TEXT_HOLE if issubclass(kind, str) else _OTHER_HOLE for kind in kinds]
+    return _ENCODE(dict(zip(names, holes, strict=True))).decode() if names else ""
 
 
 def _hollow(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,7 +149,7 @@ def add_attributes(rows: pa.Table, added: Sequence[dict[str, Any]]) -> pa.Table:
     The leaves are those that are there with the new ones behind: all of them in one list, then taken in row order.
     """
     shapes = [
-        f"{shape[:-1]},{_ENCODE(_hollow(new))[1:].decode()}" if new else shape
+        f"{shape[:-1]},{shape_of(new)[1:]}" if new else shape
         for shape, new in zip(rows["shape"].to_pylist(), added, strict=True)
     ]
     old, more = rows["leaves"].combine_chunks(), _leaves(added)
