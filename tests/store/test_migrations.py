@@ -8,7 +8,7 @@ import pytest
 
 from opsloop.errors import StoreError
 from opsloop.event import Event
-from opsloop.filter import Statement
+from opsloop.filter import Statement, equals
 from opsloop.store import ClickHouseStream
 from opsloop.store.ddl import VERSIONS_TABLE, migrations
 
@@ -66,6 +66,29 @@ def test_every_earlier_version_is_brought_up_to_date(bare, version):
             assert rows == [(migration.version, migration.file) for migration in migrations()]
     with ClickHouseStream(":memory:", database=name) as stream:
         assert stream.append([ROWS[1].replace(event_id="r2")]) == 1
+
+
+def test_rows_of_the_first_version_are_answered_for_like_those_of_today(bare):
+    """Merged into one part with rows that are stored once, old ones have the same ids, JSON and leaves as ever."""
+    name, run = bare
+    build(run, 1)
+    today = Event(
+        ts_ns=START + 2, event="tool", event_id="t:s", trace_id="t", span_id="s", attributes={"a": {"b": "1"}}
+    )
+    with ClickHouseStream(":memory:", database=name) as stream:
+        assert stream.append([today]) == 1
+        for _ in range(2):
+            assert stream.query() == [*ROWS, today]
+            found = stream.rows(Statement("SELECT event_id, attributes, leaves FROM events WHERE event = 'tool'"))
+            assert sorted(found) == [
+                ("t1", '{"a":{"b":[1,null]}}', {"a.b": "1"}),
+                ("t:s", '{"a":{"b":"1"}}', {"a.b": "1"}),
+            ]
+            for event in (ROWS[2], today):
+                assert stream.query(equals(event_id=event.event_id, **{"a.b": 1})) == [event]
+            stream.command(Statement("OPTIMIZE TABLE events FINAL"))
+    with ClickHouseStream(":memory:", database=name) as stream:
+        assert stream.append([*ROWS[1:], today]) == 0
 
 
 STEPS = [

@@ -388,12 +388,12 @@ def _span_kind(span: SpanRecord) -> str:
 
 def _marked_kind(attributes: Mapping[str, Any]) -> str:
     """Return the kind that a dialect's mark names, or an empty text."""
-    for name in KIND_NAMES:
+    for name in present(attributes, KIND_NAMES):
         mark = _text(attributes, (name,))
         kind = KINDS.get(mark) or KINDS.get(mark.lower())
         if kind:
             return kind
-    for name in KIND_FALLBACKS:
+    for name in present(attributes, KIND_FALLBACKS):
         mark = _text(attributes, (name,))
         if mark.endswith((".doGenerate", ".doStream")):
             return "llm"
@@ -431,11 +431,7 @@ def _title(span: SpanRecord) -> str:
 
 
 def _origin(resource: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "service": _text(resource, ("service.name",)),
-        "release": _text(resource, RELEASE) or _text(attributes, ("langfuse.release",)),
-        "environment": _text(resource, ENVIRONMENT) or _text(attributes, ("langfuse.environment",)),
-    }
+    return {**_texts(attributes, _OWN_ORIGIN), **_texts(resource, _ORIGIN)}
 
 
 def _identity(attributes: Mapping[str, Any], trace_id: str) -> dict[str, Any]:
@@ -462,6 +458,8 @@ class _Columns:
         return [(column, found) for column, names in self._tables.items() if (found := present(attributes, names))]
 
 
+_ORIGIN: Final = _Columns(service=("service.name",), release=RELEASE, environment=ENVIRONMENT)
+_OWN_ORIGIN: Final = _Columns(release=("langfuse.release",), environment=("langfuse.environment",))
 _IDENTITY: Final = _Columns(request_id=REQUEST, tenant=TENANT, user_id=USER, session_id=SESSION)
 _SERVED: Final = _Columns(route=ROUTE, model=MODEL, provider=PROVIDER)
 

@@ -2,19 +2,17 @@
 -- what fills the holes, in order; a hole for a text is in quotes. Spans of one kind share one shape. Where leaves cannot
 -- tell them, as of two paths that read the same, stored_attributes holds the whole text and shape is empty, and so it is
 -- in rows from before this file. A lone \x01 as stored_event_id stands for the ids of trace and span.
-ALTER TABLE events ADD COLUMN IF NOT EXISTS shape LowCardinality(String) CODEC(ZSTD(1));
-ALTER TABLE events ADD COLUMN IF NOT EXISTS attributes String ALIAS arrayStringConcat(arrayMap(
-    (piece, leaf) -> concat(piece, if(endsWith(piece, '"'),
-        replaceAll(substring(toJSONString(leaf), 2, length(toJSONString(leaf)) - 2), '\\/', '/'), leaf)),
-    splitByChar('\x01', toString(shape)),
-    if(shape = '', [stored_attributes], arrayPushBack(mapValues(leaves), ''))));
-ALTER TABLE events ADD COLUMN IF NOT EXISTS event_id String ALIAS multiIf(
-    stored_event_id = '\x01', concat(trace_id, ':', span_id),
-    startsWith(stored_event_id, '\x01'), substring(stored_event_id, 2), stored_event_id);
-ALTER TABLE events ADD INDEX IF NOT EXISTS by_event_id event_id TYPE bloom_filter(0.001) GRANULARITY 1;
-ALTER TABLE events MATERIALIZE INDEX by_event_id SETTINGS mutations_sync = 0;
--- Without a codec a column is stored with LZ4, which takes twice the space for these.
+-- Without a codec a column is stored with LZ4, which takes twice the space for the short ones.
 ALTER TABLE events
+    ADD COLUMN IF NOT EXISTS shape LowCardinality(String) CODEC(ZSTD(1)),
+    ADD COLUMN IF NOT EXISTS attributes String ALIAS arrayStringConcat(arrayMap(
+        (piece, leaf) -> concat(piece, if(endsWith(piece, '"'),
+            replaceAll(substring(toJSONString(leaf), 2, length(toJSONString(leaf)) - 2), '\\/', '/'), leaf)),
+        splitByChar('\x01', toString(shape)),
+        if(shape = '', [stored_attributes], arrayPushBack(mapValues(leaves), '')))),
+    ADD COLUMN IF NOT EXISTS event_id String ALIAS multiIf(
+        stored_event_id = '\x01', concat(trace_id, ':', span_id),
+        startsWith(stored_event_id, '\x01'), substring(stored_event_id, 2), stored_event_id),
     MODIFY COLUMN event CODEC(ZSTD(1)),
     MODIFY COLUMN service CODEC(ZSTD(1)),
     MODIFY COLUMN environment CODEC(ZSTD(1)),
@@ -28,3 +26,5 @@ ALTER TABLE events
     MODIFY COLUMN model CODEC(ZSTD(1)),
     MODIFY COLUMN provider CODEC(ZSTD(1)),
     MODIFY COLUMN tool CODEC(ZSTD(1));
+ALTER TABLE events ADD INDEX IF NOT EXISTS by_event_id event_id TYPE bloom_filter(0.001) GRANULARITY 1;
+ALTER TABLE events MATERIALIZE INDEX by_event_id SETTINGS mutations_sync = 0;
