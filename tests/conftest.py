@@ -56,7 +56,12 @@ def clickhouse(clickhouse_engine):
     from opsloop.filter import Statement
     from opsloop.store import ClickHouseStream
 
-    name = f"test_{next(_DATABASES)}"
+    name, made = f"test_{next(_DATABASES)}", clickhouse_engine.database
+    clickhouse_engine.command(Statement(f"CREATE DATABASE {name}"))
+    for table in ("events", "retentions", "schema_versions"):  # copied, since to migrate each anew takes longer
+        clickhouse_engine.command(Statement(f"CREATE TABLE {name}.{table} AS {made}.{table}"))
+    versions = f"INSERT INTO {name}.schema_versions SELECT * FROM {made}.schema_versions"
+    clickhouse_engine.command(Statement(versions))
     with ClickHouseStream(":memory:", database=name) as stream:
         yield stream
     clickhouse_engine.command(Statement(f"DROP DATABASE {name}"))

@@ -30,7 +30,7 @@ from opsloop.errors import ConfigError, StoreError
 from opsloop.event import FIELDS, Event
 from opsloop.filter import ALL, Filter, Statement, compile_filter
 from opsloop.settings import without_password
-from opsloop.store.columns import ids_of, numbered, record_batch
+from opsloop.store.columns import ids_of, numbered, record_batch, written_id
 from opsloop.store.ddl import VERSIONS_TABLE, clustered, database_sql, migrations, quoted
 from opsloop.store.faults import check_folder, check_space, named_errors
 from opsloop.store.owner import FolderLock
@@ -368,14 +368,9 @@ class ClickHouseStream:
 
     def _stored(self, ids: Sequence[str], *, within: tuple[int, int] | None = None) -> set[str]:
         """Return which ids the table has: anywhere, or from the first to the last of two times."""
-        sql = "SELECT event_id FROM events WHERE event_id IN {ids:Array(String)}"
-        bounds: dict[str, int] = {}
-        if within is not None:
-            sql += " AND ts_ns BETWEEN {first:Int64} AND {last:Int64}"
-            bounds = {"first": within[0], "last": within[1]}
         most = ASKED_IDS["embedded" if self.embedded else "remote"]
         asked = (ids[first : first + most] for first in range(0, len(ids), most))
-        return {row[0] for some in asked for row in self.rows(Statement(sql, {"ids": some, **bounds}))}
+        return {row[0] for some in asked for look_up in _look_ups(some, within) for row in self.rows(look_up)}
 
     def _remember(self, ids: Iterable[str], latest_ns: int) -> None:
         self._recent.update(ids)
@@ -384,6 +379,20 @@ class ClickHouseStream:
             self._forgotten_ns = max(self._forgotten_ns, self._older_ns)
             self._older, self._older_ns = self._recent, self._recent_ns
             self._recent, self._recent_ns = set(), -1
+
+
+def _look_ups(ids: Sequence[str], within: tuple[int, int] | None) -> list[Statement]:
+    """Return the statements that find ids, each by an index: those that are written out, and those of spans."""
+    bounds: dict[str, Any] = {"first": within[0], "last": within[1]} if within else {}
+    time = " AND ts_ns BETWEEN {first:Int64} AND {last:Int64}" if within else ""
+    written = f"SELECT event_id FROM events WHERE stored_event_id IN {{names:Array(String)}}{time}"
+    look_ups = [Statement(written, {"names": list(map(written_id, ids)), **bounds})]
+    if spans := [name for name in ids if ":" in name]:
+        traces = {name[:place] for name in spans for place, letter in enumerate(name) if letter == ":"}
+        worked_out = "trace_id IN {traces:Array(String)} AND event_id IN {ids:Array(String)}"
+        sql = f"SELECT event_id FROM events WHERE {worked_out}{time}"
+        look_ups.append(Statement(sql, {"traces": sorted(traces), "ids": spans, **bounds}))
+    return look_ups
 
 
 def _span(times: Collection[int]) -> tuple[int, int] | None:

@@ -34,6 +34,7 @@ __all__ = [
     "record_batch",
     "rows_of",
     "shape_of",
+    "written_id",
 ]
 
 HOLE: Final = "\x01"
@@ -105,8 +106,11 @@ def _hollow(node: Mapping[str, Any]) -> dict[str, Any]:
 def _stored_id(event: Event) -> str:
     """Return how the id is stored: as it is, or as a hole when it is that of its span."""
     name = event.event_id
-    if name == f"{event.trace_id}:{event.span_id}":
-        return HOLE
+    return HOLE if name == f"{event.trace_id}:{event.span_id}" else written_id(name)
+
+
+def written_id(name: str) -> str:
+    """Return how an id is stored that is not that of its span."""
     return HOLE + name if name.startswith(HOLE) else name
 
 

@@ -26,5 +26,3 @@ ALTER TABLE events
     MODIFY COLUMN model CODEC(ZSTD(1)),
     MODIFY COLUMN provider CODEC(ZSTD(1)),
     MODIFY COLUMN tool CODEC(ZSTD(1));
-ALTER TABLE events ADD INDEX IF NOT EXISTS by_event_id event_id TYPE bloom_filter(0.001) GRANULARITY 1;
-ALTER TABLE events MATERIALIZE INDEX by_event_id SETTINGS mutations_sync = 0;
