@@ -356,7 +356,7 @@ def _strings(texts: Iterable[str]) -> str:
 
 _EXTRA: Final = f"""arrayFilter(pair -> pair.1 = 'span_name' OR
     (pair.2 != '' AND NOT rich AND NOT (pair.1 = 'output' AND own_event = 'embed')),
-    [{", ".join(f"('{name}', own_{name})" for name in _CONTENT)}, ('span_name', name)]) AS extra"""
+    [('span_name', name), {", ".join(f"('{name}', own_{name})" for name in _CONTENT)}]) AS extra"""
 _SHAPE: Final = """concat('{', arrayStringConcat(arrayMap(
     (name, text) -> concat(toJSONString(name), if(text IS NULL, ':\\x01', ':"\\x01"')),
     arrayConcat(names, extra.1), arrayConcat(texts, extra.2)), ','), '}')"""
