@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -79,6 +81,14 @@ def test_a_text_is_stored_once(clickhouse):
     stored = "SELECT stored_event_id, stored_attributes, shape FROM events"
     assert clickhouse.rows(Statement(stored)) == [(HOLE, "", f'{{"input":"{HOLE}"}}')]
     assert clickhouse.rows(Statement("SELECT event_id, attributes FROM events")) == [("t:s", '{"input":"Why?"}')]
+
+
+def test_a_member_of_an_enum_is_stored_as_its_value(clickhouse):
+    """A text that is more than a text to Python is that text to everybody else."""
+    colour = StrEnum("colour", {"RED": "red"})
+    clickhouse.append([Event(ts_ns=START, event="log", attributes={"own": colour.RED, "in": {"own": colour.RED}})])
+    assert clickhouse.query() == [Event(ts_ns=START, event="log", attributes={"own": "red", "in": {"own": "red"}})]
+    assert clickhouse.rows(Statement("SELECT leaves FROM events")) == [({"own": "red", "in.own": "red"},)]
 
 
 def test_attributes_whose_paths_read_the_same_are_kept_whole(clickhouse):

@@ -206,7 +206,7 @@ def _leaves(attributes: Sequence[dict[str, Any]]) -> pa.MapArray:
             texts += leaves.values()
         else:
             paths += mapping
-            texts += [value if type(value) is str else _ENCODE(value) for value in values]
+            texts += [value if isinstance(value, str) else _ENCODE(value) for value in values]
         sizes.append(len(texts) - before)
     return pa.MapArray.from_arrays(
         pa.array(list(accumulate(sizes)), pa.int32()),
