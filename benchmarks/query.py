@@ -27,6 +27,7 @@ from opsloop.endpoint import Endpoint
 from opsloop.filter import Statement
 from opsloop.settings import ObjectiveSettings, Settings
 from opsloop.store import ClickHouseStream
+from opsloop.store.columns import HOLE, shape_of
 from opsloop.store.rolled import roll_up_quiet_days
 from opsloop.structured_logging.api import endpoints as logging_endpoints
 
@@ -42,6 +43,22 @@ DOCUMENTS = (
     '{"id":"kb-118","score":1,"content":"A discount code has 4 to 24 characters and can take off a percentage or a'
     ' fixed amount. Limit it by date, by number of uses or to one use per customer."}'
 )
+SHAPES = ", ".join(
+    f"kind = '{kind}', '{shape_of(attributes)}'"
+    for kind, attributes in {
+        "request": {"input": "", "finish_reason": "", "in_flight": 1},
+        "limit": {
+            "phase": "",
+            "allowed": True,
+            "limits": {"tenant-requests": {"used_ratio": 0.5}, "service-slots": {"used_ratio": 0.5}},
+            "reservation": "",
+        },
+        "retrieve": {"input": "", "documents": []},
+        "llm": {"prompt_version": "", "finish_reason": ""},
+        "gauge": {"name": "", "value": 2, "limit": 16, "unit": ""},
+    }.items()
+)
+"""What every kind says beside its columns."""
 FAILED = "event:retrieve tool:retrieve error:true"
 TARGETS: Mapping[str, int | None] = {
     "a request's story": 50,
@@ -61,11 +78,14 @@ TARGETS: Mapping[str, int | None] = {
 BUDGETS = ("budgets of 30 days", "their course in 120 steps")
 
 FILL = f"""
-INSERT INTO events SELECT
+INSERT INTO events (ts_ns, sequence, event, stored_event_id, service, environment, release, request_id, trace_id,
+    span_id, parent_span_id, tenant, user_id, session_id, route, severity, status_code, error, error_type, duration_us,
+    time_to_first_token_us, model, provider, input_tokens, output_tokens, cost_microusd, tool, message, shape, leaves)
+SELECT
     began + [0, 0, 1, 30, 80, 130, 700, 720, 900][part] * 1000000 AS ts_ns,
     number + 1 AS sequence,
     kind AS event,
-    concat(trace_id, ':', toString(part)) AS event_id,
+    '{HOLE}' AS stored_event_id,
     if(kind = 'gauge', 'vllm', 'support-bot') AS service,
     'production' AS environment,
     concat('4.', toString(intDiv(began, 259200000000000) % 50), '.0') AS release,
@@ -94,16 +114,7 @@ INSERT INTO events SELECT
     if(kind IN ('request', 'llm'), 80 + dice % 400, NULL) AS cost_microusd,
     if(kind = 'retrieve', 'retrieve', '') AS tool,
     if(kind = 'request', concat(route, ' in ', toString(intDiv(took, 1000)), ' ms'), '') AS message,
-    multiIf(
-        kind = 'request', concat('{{"input":"How do I limit discount code ', toString(dice % 5000),
-            ' to one use?","finish_reason":"stop","in_flight":', toString(1 + dice % 9), '}}'),
-        kind = 'limit', concat('{{"phase":"', if(part = 2, 'admit', 'settle'),
-            '","allowed":true,"limits":{{"tenant-requests":{{"used_ratio":0.0', toString(dice % 90),
-            '}},"service-slots":{{"used_ratio":0.1', toString(dice % 70), '}}}},"reservation":"', request_id, '"}}'),
-        kind = 'retrieve', '{{"input":"limit a discount code","documents":[{DOCUMENTS}]}}',
-        kind = 'llm', '{{"prompt_version":"answer-v14","finish_reason":"stop"}}',
-        kind = 'gauge', '{{"name":"vllm:num_requests_waiting","value":2,"limit":16,"unit":"requests"}}',
-        '') AS attributes,
+    multiIf({SHAPES}, '') AS shape,
     multiIf(
         kind = 'request', map('input', concat('How do I limit discount code ', toString(dice % 5000), ' to one use?'),
             'finish_reason', 'stop', 'in_flight', toString(1 + dice % 9)),
