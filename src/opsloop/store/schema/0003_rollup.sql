@@ -2,7 +2,8 @@
 -- It is a projection: a part of the table holds it beside its rows, writes and merges it with them and loses what they
 -- lose, so it cannot say anything else than the rows. A part without it is read row by row, to the same numbers.
 -- Statements find it by its expressions: rollup.py of the dashboard writes the same, a test holds them together.
--- Merges build it, not inserts: worked out for every small part it would triple the cost of a commit.
+-- Merges build it, not inserts: worked out for every small part it would triple the cost of a commit. A day that nothing
+-- was added to for an hour is merged into one part: what a question costs grows with the parts that it has to look into.
 ALTER TABLE events ADD PROJECTION IF NOT EXISTS rollup (
     SELECT
         intDiv(ts_ns + 899999999999, 900000000000) AS slot,
@@ -28,5 +29,7 @@ ALTER TABLE events ADD PROJECTION IF NOT EXISTS rollup (
 ALTER TABLE events MODIFY SETTING
     materialize_projections_on_insert = 0,
     materialize_projections_on_merge = 1,
+    min_age_to_force_merge_seconds = 3600,
+    min_age_to_force_merge_on_partition_only = 1,
     lightweight_mutation_projection_mode = 'rebuild';
 ALTER TABLE events MATERIALIZE PROJECTION rollup SETTINGS mutations_sync = 0;
