@@ -109,10 +109,11 @@ def test_a_masters_death_in_a_cluster_is_survived_by_policy(cluster, pair, redis
 
 def test_a_planned_failover_of_a_cluster_loses_nothing(cluster, pair, redis_store):
     """CLUSTER FAILOVER under traffic: not one more than the bucket holds, and nobody is refused without an answer."""
-    gate = Limiter(policy_from_settings([HOURLY]), store=redis_store(url=cluster.url))
+    clock = ManualClock()
+    gate = Limiter(policy_from_settings([HOURLY]), store=redis_store(url=cluster.url, clock=clock))
     master, replica, tenant, _ = pair
     acme = Context(tenant=tenant)
-    assert sum(gate.admit(acme).allowed for _ in range(10)) == 10
+    admit_ten(gate, acme, clock)
     answers = []
 
     def has_taken_over():
@@ -131,11 +132,11 @@ def test_a_planned_failover_of_a_cluster_loses_nothing(cluster, pair, redis_stor
 
 def test_a_failover_forgets_no_more_than_was_not_copied(cluster, pair, redis_store):
     """With a replica that lags by seven admissions at most seven more get through than the bucket holds."""
-    store = redis_store(url=cluster.url, clock=ManualClock())
-    gate = Limiter(policy_from_settings([HOURLY]), store=store)
+    clock = ManualClock()
+    gate = Limiter(policy_from_settings([HOURLY]), store=redis_store(url=cluster.url, clock=clock))
     master, replica, tenant, _ = pair
     acme = Context(tenant=tenant)
-    assert sum(gate.admit(acme).allowed for _ in range(10)) == 10
+    admit_ten(gate, acme, clock)
     copied(master)
     replica.freeze()
     assert sum(gate.admit(acme).allowed for _ in range(7)) == 7
@@ -144,6 +145,21 @@ def test_a_failover_forgets_no_more_than_was_not_copied(cluster, pair, redis_sto
     wait_for(lambda: replica.admin.info("replication")["role"] == "master", what="the failover")
     after = sum(gate.admit(acme).allowed for _ in range(30))
     assert 3 <= after <= 3 + 7
+
+
+def admit_ten(gate, context, clock):
+    """Take ten of twenty; a busy machine's nodes miss each other for a moment, and what they refuse is asked again."""
+    answered = []
+
+    def all_are():
+        answered.append(gate.admit(context))
+        if answered[-1].degraded:
+            clock.advance(seconds=1)  # the breaker's patience
+            answered.pop()
+        return len(answered) == 10
+
+    wait_for(all_are, what="ten answers")
+    assert all(answer.allowed for answer in answered)
 
 
 def copied(master):
