@@ -1,6 +1,7 @@
 """Days whose roll-up is not built: what no merge has touched for a while is rolled up once, in the background.
 
-Merges build the roll-up. A day that was filled in by a few large inserts sees none, and would be read row by row.
+Merges build the roll-up. A day that is a single part, as one large insert fills it, sees none and would be read row by
+row for ever.
 """
 
 from __future__ import annotations
