@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 from opsloop.clock import NANOSECONDS
 from opsloop.filter import And, Compare, Filter, Not, Or
 
-__all__ = ["KEYS", "PLAN", "SLOT", "SLOT_NS", "WORTHWHILE", "Cut", "cut", "on_keys"]
+__all__ = ["BY_SLOTS", "KEYS", "PLAN", "SLOT", "SLOT_NS", "WORTHWHILE", "Cut", "cut", "on_keys"]
 
 SLOT_NS: Final = 900 * NANOSECONDS
 
@@ -53,6 +53,10 @@ PLAN: Final = (
     ", compile_expressions = 0, compile_aggregate_expressions = 0"
 )
 """What a statement over slots ends with: look for the roll-up, and leave expressions as they are."""
+
+BY_SLOTS: Final = " SETTINGS use_primary_key = 0"
+"""What the query of whole slots in such a statement ends with: to ask every granule of the rows whether it has one of
+the slots takes longer than to read all lines, and partitions tell the days anyway."""
 
 
 class Cut(NamedTuple):

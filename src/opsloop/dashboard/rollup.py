@@ -19,7 +19,7 @@ from typing import Any, Final
 from opsloop.dashboard.amount import amount
 from opsloop.dashboard.sql import judged
 from opsloop.filter import Statement, compile_filter, equals
-from opsloop.rollup import PLAN, SLOT, SLOT_NS, cut, on_keys
+from opsloop.rollup import BY_SLOTS, PLAN, SLOT, SLOT_NS, cut, on_keys
 from opsloop.settings import SloSettings
 
 __all__ = ["DURATION_BOUNDS_US", "FIRST_TOKEN_BOUNDS_US", "rolled_statement", "why_rows"]
@@ -91,7 +91,7 @@ def _whole(slos: Sequence[SloSettings], slots: str, band: str) -> tuple[str, dic
         condition, (total, bad) = f"error_type != 'rate_limited' AND {selected.sql}", _aggregates(slo)
         columns += [f"if({condition}, {bad}, 0) AS bad{index}", f"if({condition}, {total}, 0) AS counted{index}"]
     where = f"event = 'request' AND {slots}"
-    return f"SELECT {', '.join(columns)} FROM events WHERE {where} GROUP BY {', '.join(keys)}", parameters
+    return f"SELECT {', '.join(columns)} FROM events WHERE {where} GROUP BY {', '.join(keys)}{BY_SLOTS}", parameters
 
 
 def _aggregates(slo: SloSettings) -> tuple[str, str]:

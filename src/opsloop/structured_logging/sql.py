@@ -7,7 +7,7 @@ from typing import Any
 
 from opsloop.event import FIELDS
 from opsloop.filter import INTEGER_FIELDS, And, Filter, Statement, compile_filter
-from opsloop.rollup import PLAN, WORTHWHILE, cut, on_keys
+from opsloop.rollup import BY_SLOTS, PLAN, WORTHWHILE, cut, on_keys
 from opsloop.structured_logging.facets import FACETS, Facet, FacetValue, Histogram, apart, step_width_ns
 from opsloop.structured_logging.summary import MAX_GROUPS, NUMBER, QUANTILES, Group, Summary
 
@@ -39,10 +39,10 @@ def facets_statement(where: Filter, *, start_ns: int, end_ns: int, limit: int = 
         parameters |= others.parameters
         pairs.append(f"('{field}', toString({field}), toBool({others.sql}))")
     counted = f"SELECT {', '.join(FACETS)}, count() AS n FROM events WHERE {{}} AND {condition.sql} GROUP BY ALL"
-    split, plan, places = cut((start_ns, end_ns)), "", [_WINDOW]
+    split, plan, groups = cut((start_ns, end_ns)), "", counted.replace("{}", _WINDOW)
     if split.whole >= WORTHWHILE and on_keys(common):
-        plan, places = PLAN, [split.slots, split.rows]
-    groups = " UNION ALL ".join(counted.replace("{}", place) for place in places)
+        plan, whole, rest = PLAN, counted.replace("{}", split.slots), counted.replace("{}", split.rows)
+        groups = f"SELECT * FROM ({whole}{BY_SLOTS}) UNION ALL {rest}"
     sql = (
         f"SELECT pair.1 AS name, pair.2 AS value, sum(n) AS occurrences FROM ({groups})"
         f" ARRAY JOIN [{', '.join(pairs)}] AS pair WHERE pair.3 AND value != '' GROUP BY name, value"
