@@ -189,7 +189,7 @@ def opsloop_store(folder: str, spans: int, bodies: list[bytes]) -> dict[str, flo
 
     with ClickHouseStream(folder) as stream:
         counters = SignalCounters(Settings(), SystemClock())
-        stream.listeners.append(lambda stored: counters.add(stored.of(COUNTED_KINDS)))
+        stream.listeners.append(lambda stored: counters.add(stored.of(COUNTED_KINDS, fields=counters.fields)))
         commits = GroupCommit(stream, batch_milliseconds=1)
 
         def take(each):

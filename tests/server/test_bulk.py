@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,9 +11,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from opsloop.event import flatten
 from opsloop.filter import Statement
-from opsloop.ingest import accept, columnar, content, mapping, read_traces
+from opsloop.ingest import accept, content, flat, mapping, plan, read_traces
 from opsloop.ingest.attributes import Attributes
 from opsloop.ingest.content import content_of
+from opsloop.ingest.otlp import parse_traces
+from opsloop.server import bulk as bulk_way
 from opsloop.server.bulk import read_many_traces, rows_in_time
 from opsloop.settings import ServerSettings, Settings
 from opsloop.store.columns import events_of
@@ -35,7 +38,7 @@ def request(groups):
     return made
 
 
-NAMES = sorted(columnar.asked_for()[0])
+NAMES = sorted(plan.asked_for())
 DOCUMENTS = st.builds("retrieval.documents.{}.document.{}".format, st.integers(0, 12), st.sampled_from(["id", "score"]))
 MESSAGES = st.builds(
     "{}.{}.content".format, st.sampled_from(["gen_ai.prompt", "gen_ai.completion"]), st.integers(0, 99)
@@ -67,9 +70,16 @@ scalars = texts | numbers | message_texts | st.none() | st.binary(max_size=4)
 values = (
     scalars | st.lists(texts, max_size=2) | st.lists(scalars, max_size=2) | st.dictionaries(texts, scalars, max_size=2)
 )
-counts = st.sampled_from([*columnar._flat(columnar._COUNTS)])
-reals = st.sampled_from([*columnar._flat(columnar._REALS)])
-tabled = st.sampled_from([name for name in NAMES if name not in columnar._OWN])
+
+
+def plain_names(table):
+    """Return the names in a table that lead into no other."""
+    return sorted(name for names in table.values() for name in names if isinstance(name, str))
+
+
+counts = st.sampled_from(plain_names(plan._COUNTS))
+reals = st.sampled_from(plain_names(plan._REALS))
+tabled = st.sampled_from([name for name in NAMES if name not in plan._OWN])
 tidy = (
     st.tuples(tabled, texts)
     | st.tuples(counts, st.integers(0, 999))
@@ -122,11 +132,34 @@ resources = st.lists(
 )
 
 
-@pytest.fixture
-def bulk(clickhouse, monkeypatch):
-    """The engine's way, for a body of any size."""
-    monkeypatch.setattr(columnar, "LEAST_SPANS", 1)
-    return lambda body: read_many_traces(body, clickhouse.select)
+@pytest.fixture(params=["in Python", "by the engine"])
+def bulk(request, clickhouse, monkeypatch):
+    """The way by columns, for a body of any size and shapes of any number."""
+    monkeypatch.setattr(bulk_way, "LEAST_SPANS", {"columns": 1, "engine": 1})
+    monkeypatch.setattr(plan, "LEAST_OF_A_SHAPE", 1)
+    return lambda body: read_many_traces(body, clickhouse.select if request.param == "by the engine" else None)
+
+
+def columns_of(spans):
+    """Return flat spans as plain values that compare, its names in place of their codes."""
+    plain = {
+        name: getattr(value, "tolist", getattr(value, "to_pylist", lambda value=value: value))()
+        for name, value in spans._asdict().items()
+    }
+    return plain | {"names": [plain["names"][code] for code in plain["codes"]], "codes": None}
+
+
+def test_the_engine_makes_the_same_columns(clickhouse):
+    """Whatever the spans, the columns that the engine makes of a body are those that are defined in Python."""
+
+    @settings(max_examples=25, deadline=None)
+    @given(groups=st.lists(st.tuples(resources, spans), min_size=1, max_size=2))
+    def agrees(groups):
+        made = parse_traces(request(groups).SerializeToString())
+        by_engine = bulk_way._by_engine(made, made.SerializeToString(), clickhouse.select)
+        assert encode(columns_of(by_engine)) == encode(columns_of(flat.flatten(made)))
+
+    agrees()
 
 
 def by_id(events):
@@ -156,13 +189,23 @@ def test_rows_are_what_the_python_mapping_makes(bulk):
     agrees()
 
 
+def test_two_shapes_under_one_hash_stay_apart(bulk, monkeypatch):
+    """Spans whose names and types hash alike are told apart: whoever differs from the first goes the other way."""
+    monkeypatch.setattr(plan, "_MIX", np.uint64(0))
+    shapes = [[("user.id", "u")], [("user.id", 7)], [("tenant", "t")], [("user.id", "u"), ("tenant", "t")], []]
+    body = request([([], [({}, attributes) for attributes in shapes * 3])]).SerializeToString()
+    batch = bulk(body)
+    assert batch.rows.num_rows == 3
+    assert_same(body, batch)
+
+
 @settings(max_examples=60)
 @given(attributes=items)
 def test_a_shape_changes_nothing(attributes):
     """Attributes that remember their shape are mapped as a plain mapping is."""
     plain = dict(attributes)
     assert content_of(Attributes(plain)) == content_of(plain)
-    record = columnar._empty_span(Attributes(plain))
+    record = plan.bare_span(Attributes(plain))
     with_plain = mapping.SpanRecord(
         **{name: getattr(record, name) for name in record.__struct_fields__ if name != "attributes"}, attributes=plain
     )
@@ -171,7 +214,7 @@ def test_a_shape_changes_nothing(attributes):
 
 def test_a_span_is_stored_once_whichever_way_it_comes(bulk, clickhouse):
     """A body sent again, its spans as rows or as events, adds nothing, not even within one commit."""
-    body = request([([("service.name", "bot")], [({}, [("user.id", "u")]), ({}, [("user.id", 7)]), ({}, [])])])
+    body = request([([("service.name", "bot")], [({}, [("user.id", "u")]), ({}, [("user.id", 7.5)]), ({}, [])])])
     body = body.SerializeToString()
     batch = bulk(body)
     assert (len(batch.events), batch.rows.num_rows) == (1, 2)

@@ -11,11 +11,10 @@ Limits
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
-__all__ = ["MOST_SHAPES", "Attributes", "Name", "matching", "of_names", "present"]
+__all__ = ["MOST_SHAPES", "Attributes", "Name", "of_names", "present"]
 
 T = TypeVar("T")
 
@@ -26,7 +25,7 @@ MOST_SHAPES: Final = 1024
 
 
 class _Shape(dict[Any, Any]):
-    """What follows from one tuple of names: by table the names that are there, by pattern their matches, and more."""
+    """What follows from one tuple of names: by table the names that are there, and more."""
 
 
 _SHAPES: dict[tuple[str, ...], _Shape] = {}
@@ -65,21 +64,6 @@ def present(attributes: Mapping[Any, Any], names: tuple[Name, ...]) -> tuple[Nam
         found = attributes.shape[names] = tuple(
             name for name in names if (name if isinstance(name, str) else name[0]) in attributes
         )
-    return found
-
-
-def matching(attributes: Mapping[str, Any], pattern: re.Pattern[str]) -> Iterable[tuple[str, re.Match[str]]]:
-    r"""Return every name that ``pattern`` matches whole, with the match, in the attributes' order.
-
-    >>> [(name, match[1]) for name, match in matching({"doc.3": 1, "x": 2}, re.compile(r"doc\.(\d)"))]
-    [('doc.3', '3')]
-    """
-    if not isinstance(attributes, Attributes):
-        return [(name, match) for name in attributes if (match := pattern.fullmatch(name))]
-    found: tuple[tuple[str, re.Match[str]], ...] | None = attributes.shape.get(pattern)
-    if found is None:
-        found = tuple((name, match) for name in attributes if (match := pattern.fullmatch(name)))
-        attributes.shape[pattern] = found
     return found
 
 

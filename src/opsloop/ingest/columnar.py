@@ -1,400 +1,405 @@
-"""A large body of spans, mapped by the engine: the same mapping as one SELECT, generated from the same tables.
+"""Many spans at once, mapped column by column: the same mapping as :mod:`opsloop.ingest.mapping`, from the same tables.
 
 Objects
-    :func:`statement` returns a SELECT over the raw protobuf body with one row per span: the columns of its event, and
-    two more. ``plain`` says that the row is exactly what :func:`opsloop.ingest.mapping.map_span` makes of the span; any
-    other span is read and mapped in Python. ``for_content`` holds, where the content is more than one text, the
-    attributes that :func:`opsloop.ingest.content.content_of` has to find it in.
+    :func:`rows_of` makes of flat spans (:mod:`opsloop.ingest.flat`) one row per event, in the columns of the store, and
+    names the spans that it leaves to :func:`opsloop.ingest.mapping.map_span`.
 Rule
-    The SELECT claims only what it can say exactly: texts where texts are expected, whole numbers where counts are,
-    plain decimal fractions, lists of one short text; no name twice, no span events, and no name that the Python
-    mapping asks for outside of the tables (:func:`asked_for` watches it ask). A property test on the real engine holds
-    every plain row against the event of the Python mapping.
+    Where a column comes from follows from a span's shape (:mod:`opsloop.ingest.plan`); what is left to do per span is
+    to look texts up by number. All texts of a body and all that is made of them are one list, the *pool*, where 0 is
+    the empty text. What few values decide, such as the kind of an event, the definition is asked once for each.
 Limits
-    A statement costs tens of milliseconds before its first row, so it pays from :data:`LEAST_SPANS` spans in one body.
+    Besides odd shapes, a span is left to the definition that has quoted texts or numbers out of range where a column is
+    looked for, span events, or wrong ids or times, and so are all spans of a shape that less than
+    :data:`opsloop.ingest.plan.LEAST_OF_A_SHAPE` have.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
-from importlib import resources
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
 from opsloop.event import INT64_MAX
-from opsloop.ingest import content, mapping
-from opsloop.ingest.attributes import Attributes, Name
+from opsloop.ingest import mapping
+from opsloop.ingest.attributes import Attributes
+from opsloop.ingest.content import ContentReader
+from opsloop.ingest.flat import FLAG, LIST, NOTHING, REAL, TEXT, WHOLE, FlatSpans
+from opsloop.ingest.otlp import list_of
+from opsloop.ingest.plan import ADDED, CONTENT, HOLE, TOOL_MARKS, Plan, bare_span, shape_text, shapes
 
-__all__ = ["LEAST_SPANS", "SCHEMA", "STRUCTURE", "asked_for", "source", "statement"]
+__all__ = ["rows_of"]
 
-LEAST_SPANS: Final = 2000
-SCHEMA: Final = str(resources.files("opsloop.ingest").joinpath("otlp.proto"))
-
-_TEXTS: Final[Mapping[str, tuple[Name, ...]]] = {
-    **{f"mark_{place}": (name,) for place, name in enumerate((*mapping.KIND_NAMES, *mapping.KIND_FALLBACKS))},
-    "model": mapping.MODEL,
-    "provider": mapping.PROVIDER,
-    "request_id": mapping.REQUEST,
-    "tenant": mapping.TENANT,
-    "user_id": mapping.USER,
-    "session_id": mapping.SESSION,
-    "named_tool": mapping.TOOL,
-    "route": mapping.ROUTE,
-    "error_type": ("error.type",),
-    "entity": ("traceloop.entity.name",),
-    "tool_call": ("gen_ai.tool.call.id",),
-}
-_TOOL_MARKS: Final = ("gen_ai.tool.name", "gen_ai.tool.call.id")
-_COUNTS: Final[Mapping[str, tuple[Name, ...]]] = {
-    "status_code": mapping.STATUS_CODE,
-    "input_tokens": mapping.INPUT_TOKENS,
-    "output_tokens": mapping.OUTPUT_TOKENS,
-}
-_REALS: Final[Mapping[str, tuple[Name, ...]]] = {
-    "usd": mapping.COST_USD,
-    "first_seconds": mapping.FIRST_TOKEN_SECONDS,
-    "first_milliseconds": mapping.FIRST_TOKEN_MILLISECONDS,
-}
-_CONTENT: Final[Mapping[str, tuple[Name, ...]]] = {
-    "input": content.INPUT,
-    "output": content.OUTPUT,
-    "finish_reason": content.FINISH,
-}
-_ORIGIN: Final[Mapping[str, tuple[str, ...]]] = {
-    "service": ("service.name",),
-    "release": mapping.RELEASE,
-    "environment": mapping.ENVIRONMENT,
-}
-_OWN: Final = (*_CONTENT, "documents", "span_name", "negative_duration_ns")
-_SHAPED: Final = r'^[\\s\\[{"]|^null$'
-"""How a content begins that is not just a text: JSON of any kind."""
-_SPEAKING: Final = r'^[{][}]$|"(?:choices|messages|role|model)"|\\\\u'
+_SPEAKING: Final = r'^[{][}]$|"(?:choices|messages|role|model)"|\\u'
 """What a JSON object has that holds more than itself, or nothing; any other, as of arguments, is its text."""
-_PLAIN_TEXT: Final = r"^[ !#-\\[\\]-~]*$"
+_OPENING: Final = np.isin(np.arange(256), np.frombuffer(b'\t\n\x0b\x0c\r ["', np.uint8))
+"""How a content begins that may not just be a text: JSON of any kind but an object."""
+_MOST_REAL: Final = 1e12
+"""A cost or a time of which a millionth is still a whole number of 64 bits."""
+_MOST_STATUS: Final = 999
+_FAILED_STATUS: Final = 500
+_QUOTE: Final = ord('"')
+_ENCODE: Final = msgspec.json.Encoder().encode
+
+Numbers = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 
-class _Watched(Attributes):
-    """Attributes that note every name they are asked for."""
-
-    __slots__ = ("asked",)
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        super().__init__(values)
-        self.shape = type(self.shape)()  # one of its own: what is kept in it is what was asked
-        self.asked: set[Name] = set()
-
-    def get(self, name: Any, default: Any = None) -> Any:
-        self.asked.add(name)
-        return super().get(name, default)
+# ---- texts by number -----------------------------------------------------------------------------------------------
 
 
-def asked_for() -> tuple[frozenset[str], frozenset[re.Pattern[str]]]:
-    """Return every attribute name and every pattern of names that the mapping of a span asks for, of whatever kind."""
-    names: set[Name] = set()
-    patterns: set[re.Pattern[str]] = set()
-    for mark in ("", *mapping.KINDS):
-        watched = _Watched({mapping.KIND_NAMES[0]: mark} if mark else {})
-        list(mapping.map_span(_empty_span(watched)))
-        names |= watched.asked
-        for asked in watched.shape:
-            if isinstance(asked, re.Pattern):
-                patterns.add(asked)
-            elif isinstance(asked, tuple):
-                names.update(asked)
-    return frozenset(map(_attribute, names)), frozenset(patterns)
-
-
-def _attribute(name: Name) -> str:
-    """Return the attribute that a path leads into; a plain name is its own."""
-    return name if isinstance(name, str) else str(name[0])
-
-
-def _empty_span(attributes: Attributes) -> mapping.SpanRecord:
-    return mapping.SpanRecord(
-        resource={}, scope="", trace_id="", span_id="", parent_span_id="", name="", kind=0, start_ns=1, end_ns=1,
-        status=mapping.STATUS_ERROR, status_message="", attributes=attributes, span_events=[],
-    )  # fmt: skip
-
-
-class _Numbers:
-    """A number for each name that matters: a span's names are looked up once, and columns and classes are ranges.
-
-    Numbers rise in the order of the tables, so that of two names of one column the smaller number wins.
-    """
+class _Pool:
+    """Texts by number, from 1 up; 0 is the empty text."""
 
     def __init__(self) -> None:
-        asked, self.patterns = asked_for()
-        tables = (_TEXTS, _COUNTS, _REALS, _CONTENT)
-        tabled = frozenset(name for table in tables for name in _flat(table))
-        paths = {
-            _attribute(name)
-            for table in tables
-            for names in table.values()
-            for name in names
-            if not isinstance(name, str)
-        }
-        structured = (asked & content.STRUCTURED) - tabled
-        homes = Counter(name for _, names in _columns(tables) for name in frozenset(names))
-        python_only = {
-            *(asked - tabled - structured),
-            *_OWN,
-            *paths,
-            *(_attribute(name) for name, count in homes.items() if count > 1),
-        }
-        self.of: dict[str, int] = {}
-        self.ends: list[int] = []
-        self.columns = [column for table in tables for column in table]
-        for members in (*map(_flat, tables), sorted(structured)):
-            self._number(name for name in members if name not in python_only)
-        self._number(sorted(python_only))
-        home = {
-            name: place
-            for place, (_, names) in enumerate(_columns(tables), 1)
-            for name in names
-            if isinstance(name, str)
-        }
-        self.homes = [home.get(name, 0) for name in self.of]
+        self._texts = [pa.array([""], pa.string())]
+        self._size = 1
 
-    def _number(self, names: Iterable[str]) -> None:
-        for name in names:
-            self.of.setdefault(name, len(self.of) + 1)
-        self.ends.append(len(self.of))
+    def add(self, texts: pa.Array) -> int:
+        """Take texts and return the number of the first."""
+        self._texts.append(texts)
+        first, self._size = self._size, self._size + len(texts)
+        return first
 
-    def within(self, place: int) -> str:
-        """Return the condition that ``n`` is the number of a name of a class."""
-        return f"n BETWEEN {(self.ends[place - 1] if place else 0) + 1} AND {self.ends[place]}"
-
-    def of_content(self) -> str:
-        """Return the JSON of what the content is found in, of a span where it has to be looked for; else nothing."""
-        pair = "concat(toJSONString(name), ':', if(text IS NULL, leaf, toJSONString(leaf)))"
-        asked = f"rich AND (told OR {self.within(_PLAIN_CONTENT)})"
-        pairs = f"arrayMap((name, text, leaf, n, told) -> if({asked}, {pair}, ''), {_EACH_NAME})"
-        return f"if(rich, concat('{{', arrayStringConcat(arrayFilter(pair -> pair != '', {pairs}), ','), '}}'), '')"
-
-    def column(self, column: str) -> str:
-        """Return the text of the first of a column's names that is there and not empty."""
-        return f"known_texts[indexOf(known_columns, {self.columns.index(column) + 1})]"
+    def take(self, numbers: Numbers) -> pa.Array:
+        """Return the texts of some numbers."""
+        if len(self._texts) > 1:
+            self._texts = [pa.concat_arrays(self._texts)]
+        return self._texts[0].take(pa.array(numbers))
 
 
-_EACH_NAME: Final = "names, texts, own_leaves, numbers, telling"
-_TEXT, _COUNT, _REAL, _PLAIN_CONTENT, _STRUCTURED, _PYTHON_ONLY = range(6)
+def _json_texts(values: list[Any]) -> pa.Array:
+    """Return the JSON of numbers, each as a text."""
+    return pa.array(_ENCODE(values)[1:-1].split(b",") if values else [], pa.binary()).cast(pa.string())
 
 
-def _columns(tables: Iterable[Mapping[str, tuple[Name, ...]]]) -> Iterator[tuple[str, tuple[Name, ...]]]:
-    return (item for table in tables for item in table.items())
+_list_of = lru_cache(maxsize=1024)(list_of)
+"""Many spans have the same short lists; nobody changes one."""
 
 
-def _flat(table: Mapping[str, Iterable[Name]]) -> Iterator[str]:
-    """Return the plain names of a table; what a path leads into is for Python to read."""
-    return (name for names in table.values() for name in names if isinstance(name, str))
+def _edges(texts: pa.Array) -> tuple[Numbers, NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the lengths of texts in bytes, their first bytes and their last ones; of an empty one 0."""
+    _, offsets, data = texts.buffers()
+    ends = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
+    bytes_ = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(1, np.uint8)
+    lengths = np.diff(ends)
+    filled = lengths > 0
+    first = np.where(filled, bytes_[np.where(filled, ends[:-1], 0)], 0)
+    last = np.where(filled, bytes_[np.where(filled, ends[1:] - 1, 0)], 0)
+    return lengths, first, last
 
 
-@cache
-def _numbers() -> _Numbers:
-    return _Numbers()
+class _Attributes:
+    """All attributes of some spans by their places, with one behind the last that stands for none."""
+
+    def __init__(self, spans: FlatSpans, pool: _Pool) -> None:
+        types = spans.types
+        self.lengths, self.first, self.last = _edges(spans.texts)
+        self.numbers = np.concatenate([pool.add(spans.texts) + np.arange(len(types)), [0]])
+        """Under which number each has its text, or its JSON."""
+        for kind, values in ((WHOLE, spans.wholes), (REAL, spans.reals)):
+            places = np.flatnonzero(types == kind)
+            self.numbers[places] = pool.add(_json_texts(values[places].tolist())) + np.arange(len(places))
+        flags = np.flatnonzero(types == FLAG)
+        self.numbers[flags] = pool.add(pa.array(["false", "true"])) + spans.wholes[flags]
+        self.numbers[:-1][types == NOTHING] = pool.add(pa.array(["null"]))
+        lists = pool.add(pa.array([_ENCODE(_list_of(value)).decode() for value in spans.lists.values()], pa.string()))
+        self.numbers[list(spans.lists)] = lists + np.arange(len(spans.lists))
+        self.wholes = np.concatenate([spans.wholes, [0]])
+        self.amounts = np.concatenate([np.where(types == REAL, spans.reals, spans.wholes), [0.0]])
+        self.filled = np.concatenate([(self.lengths > 0) | (types == WHOLE), [False]])
+        """Whether a column can have its text from it."""
 
 
-def statement(source: str) -> str:
-    """Return the SELECT over ``source``, a table function with a column ``resource_spans`` of the body's structure."""
-    numbers = _numbers()
-    looked_up = f"SELECT *, {_number_of(numbers)}, {_LEAVES} FROM ({_spans(source)})"
-    known = f"SELECT *, {_known(numbers)} FROM ({looked_up})"
-    found = f"SELECT *, {_found(numbers)} FROM ({known})"
-    kinds = f"SELECT *, {_kind()}, {_EXTRA}, {_ERROR} AS failed, {_HEX} FROM ({found})"
-    columns = ", ".join(f"{sql} AS {column}" for column, sql in _COLUMNS.items())
-    return f"SELECT {columns} FROM ({kinds}) SETTINGS {_SETTINGS}"
+# ---- span by span ----------------------------------------------------------------------------------------------------
 
 
-_SETTINGS: Final = (
-    "max_threads = 1, output_format_json_escape_forward_slashes = 0, precise_float_parsing = 1,"
-    " query_plan_enable_optimizations = 0, output_format_arrow_string_as_string = 1,"
-    " output_format_arrow_compression_method = 'none',"
-    f" format_schema = '{SCHEMA}:Request'"
-)
+class _Found:
+    """What the plans find of each span: from which place its columns come, its kind, and what is added to it."""
+
+    def __init__(self, spans: FlatSpans) -> None:
+        size = len(spans.group)
+        self.spans = spans
+        self.pool = _Pool()
+        self.attributes = _Attributes(spans, self.pool)
+        self.odd: Mask = np.ones(size, np.bool_)
+        self.plans: list[Plan] = []
+        self.plan_of: Numbers = np.zeros(size, np.int64)
+        self.events: list[str] = ["", "llm", "embed", "tool", "retrieve"]
+        self.event: Numbers = np.zeros(size, np.int64)
+        names = self.pool.add(spans.name) + np.arange(size)
+        self.added = {name: np.zeros(size, np.int64) for name in ADDED} | {"span_name": names}
+        """The number of each text that is added to the attributes, or 0."""
+        self._places: dict[str, Numbers] = {}
+        wrong = _wrong(spans)
+        for rows, plan in shapes(spans):
+            if not plan.odd:
+                self._look_up(rows[~wrong[rows]], plan)
+
+    def place(self, column: str) -> Numbers:
+        """Return where each span has the attribute of a column, or the place that stands for none."""
+        return self._places.setdefault(column, np.full(len(self.odd), -1))
+
+    def is_event(self, *kinds: str) -> Mask:
+        """Return which spans become events of some kinds."""
+        return np.isin(self.event, [self.events.index(kind) for kind in kinds])
+
+    def _look_up(self, rows: Numbers, plan: Plan) -> None:
+        attributes, starts = self.attributes, self.spans.starts[rows]
+        for column, positions in plan.texts.items():
+            places = starts + positions[-1]
+            for position in reversed(positions[:-1]):
+                preferred = starts + position
+                places = np.where(attributes.filled[preferred], preferred, places)
+            self.place(column)[rows] = places
+        for column, position in plan.numbers.items():
+            self.place(column)[rows] = starts + position
+        self.odd[rows] = self._is_odd(starts, plan)
+        self.plan_of[rows] = len(self.plans)
+        self.plans.append(plan)
+        rows = rows[~self.odd[rows]]
+        if len(rows):
+            self._tell_kinds(rows, plan)
+            self._find_content(rows, plan)
+
+    def _is_odd(self, starts: Numbers, plan: Plan) -> Mask:
+        """Return whose values are not as plain as their types."""
+        attributes = self.attributes
+        odd = np.zeros(len(starts), np.bool_)
+        for position in plan.counts:
+            odd |= attributes.amounts[starts + position] < 0
+        for position in plan.reals:
+            amounts = attributes.amounts[starts + position]
+            odd |= ~((amounts >= 0) & (amounts <= _MOST_REAL))
+        for position in plan.quotable:
+            odd |= (attributes.first[starts + position] == _QUOTE) & (attributes.last[starts + position] == _QUOTE)
+        for position in (place for place, kind in enumerate(plan.types) if kind == REAL):
+            odd |= ~np.isfinite(attributes.amounts[starts + position])
+        if "status_code" in plan.numbers:
+            odd |= attributes.amounts[starts + plan.numbers["status_code"]] > _MOST_STATUS
+        return odd
+
+    def _tell_kinds(self, rows: Numbers, plan: Plan) -> None:
+        """Ask the definition for the kind of an event, once for each combination of marks."""
+        spans, starts = self.spans, self.spans.starts[rows]
+        rootless = np.asarray(pc.equal(spans.parent_span_id.take(pa.array(rows)), "").cast(pa.int8()))
+        combined = (spans.kind[rows] == mapping.SPAN_KIND_SERVER) * 2 + rootless
+        texts = {}
+        for position in plan.marks:
+            name, marked = plan.names[position], spans.texts.take(pa.array(starts + position))
+            if name in TOOL_MARKS:  # only that it is there matters
+                marked = pc.if_else(pc.equal(marked, ""), "", "a tool")
+            texts[name] = marked
+            coded = marked.dictionary_encode()
+            combined = combined * len(coded.dictionary) + np.asarray(coded.indices)
+            combined = np.unique(combined, return_inverse=True)[1]
+        _, first, of = np.unique(combined, return_index=True, return_inverse=True)
+        kinds = []
+        for row in first.tolist():
+            marks = Attributes({name: marked[row].as_py() for name, marked in texts.items()})
+            parent = "" if rootless[row] else "another"
+            kind = mapping.span_kind(bare_span(marks, kind=int(spans.kind[rows[row]]), parent_span_id=parent))
+            if kind not in self.events:
+                self.events.append(kind)
+            kinds.append(self.events.index(kind))
+        self.event[rows] = np.array(kinds)[of]
+
+    def _find_content(self, rows: Numbers, plan: Plan) -> None:
+        """Find what was asked and answered: a text that stands for itself by its number, all else by the definition."""
+        starts = self.spans.starts[rows]
+        rich = np.full(len(rows), plan.structured)
+        if not plan.structured:
+            for position in plan.told:
+                rich |= self._is_telling(starts + position)
+        plain = rows[~rich]
+        for column in CONTENT:
+            if column in plan.texts and len(plain):
+                places = self.place(column)[plain]
+                self.added[column][plain] = np.where(self.attributes.filled[places], self.attributes.numbers[places], 0)
+        embeds = plain[self.is_event("embed")[plain]]
+        self.added["output"][embeds] = 0
+        if rich.any():
+            self._ask_for_content(rows[rich], plan)
+
+    def _is_telling(self, places: Numbers) -> Mask:
+        """Return which texts may be JSON that holds more than itself."""
+        attributes = self.attributes
+        first = attributes.first[places]
+        telling: Mask = _OPENING[first] | ((first == ord("n")) & (attributes.lengths[places] == len("null")))
+        objects = np.flatnonzero(first == ord("{"))
+        if len(objects):
+            texts = self.spans.texts.take(pa.array(places[objects]))
+            telling[objects] = np.asarray(pc.match_substring_regex(texts, _SPEAKING).cast(pa.int8())).astype(np.bool_)
+        return telling
+
+    def _ask_for_content(self, rows: Numbers, plan: Plan) -> None:
+        starts = self.spans.starts[rows]
+        names = [plan.names[position] for position in plan.asked]
+        columns = [self._values(starts + position, plan.types[position]) for position in plan.asked]
+        read = ContentReader(names).read
+        kinds = [self.events[event] for event in self.event[rows].tolist()]
+        found: dict[str, tuple[list[int], list[str]]] = {name: ([], []) for name in ADDED}
+        for row, kind, values in zip(rows.tolist(), kinds, zip(*columns, strict=True), strict=True):
+            for name, value in read(dict(zip(names, values, strict=False)), kind=kind).items():
+                found[name][0].append(row)
+                found[name][1].append(value if isinstance(value, str) else _ENCODE(value).decode())
+        for name, (where, texts) in found.items():
+            if where:
+                self.added[name][where] = self.pool.add(pa.array(texts, pa.string())) + np.arange(len(where))
+
+    def _values(self, places: Numbers, kind: int) -> list[Any]:
+        """Return the values of attributes that have one type."""
+        if kind == TEXT:
+            return list(self.spans.texts.take(pa.array(places)).to_pylist())
+        if kind == LIST:
+            return [_list_of(self.spans.lists[place]) for place in places.tolist()]
+        if kind == NOTHING:
+            return [None] * len(places)
+        values: NDArray[Any] = self.spans.reals[places] if kind == REAL else self.spans.wholes[places]
+        return list((values.astype(np.bool_) if kind == FLAG else values).tolist())
 
 
-_PAIRS: Final = (
-    "Array(Tuple(key String, value Tuple(text Nullable(String), flag Nullable(Bool), whole Nullable(Int64),"
-    " real Nullable(Float64), list Nullable(String), tree Nullable(String), binary Nullable(String))))"
-)
-STRUCTURE: Final = (
-    f"resource_spans Array(Tuple(resource Tuple(attributes {_PAIRS}), scope_spans Array(Tuple(spans Array(Tuple("
-    "trace_id String, span_id String, parent_span_id String, name String, kind UInt32, start_ns UInt64, end_ns UInt64,"
-    f" attributes {_PAIRS}, events Array(String), status Tuple(message String, code UInt32)))))))"
-)
+def _wrong(spans: FlatSpans) -> Mask:
+    """Return which spans have ids or times that are not right, or events of their own."""
+    wrong: Mask = spans.told | (spans.end_ns < spans.start_ns) | (spans.start_ns == 0) | (spans.end_ns > INT64_MAX)
+    for ids, digits in ((spans.trace_id, 32), (spans.span_id, 16), (spans.parent_span_id, 16)):
+        lengths = _edges(ids)[0]
+        zero = np.asarray(pc.equal(ids, "0" * digits).cast(pa.int8())).astype(np.bool_)
+        wrong |= zero | ((lengths != digits) & ((lengths != 0) | (ids is not spans.parent_span_id)))
+    return wrong
 
 
-def source(path: str) -> str:
-    """Return the table function that reads a protobuf body from a file."""
-    return f"file('{path}', ProtobufSingle, '{STRUCTURE}')"
+# ---- the rows --------------------------------------------------------------------------------------------------------
 
 
-def _spans(source: str) -> str:
-    """Return the SELECT of all spans in the order of the body, with the texts of their resource."""
-    texts = []
-    origin = ", ".join(f"own_{column}" for column in _ORIGIN)
-    for column, names in _ORIGIN.items():
-        found = ", ".join(f"ifNull(own.value.text[indexOf(own.key, '{name}')], '')" for name in names)
-        texts.append(f"{_first_text(f'[{found}]')} AS own_{column}")
-    named = ", ".join(f"'{name}'" for name in _flat(_ORIGIN))
-    unclear = f"arrayExists((k, t) -> k IN ({named}) AND (t IS NULL OR {_quoted('t')}), own.key, own.value.text)"
-    unclear += " OR length(arrayDistinct(own.key)) != length(own.key)"
-    groups = f"SELECT arrayJoin(resource_spans) AS g, g.resource.attributes AS own FROM {source}"
-    scopes = f"SELECT {', '.join(texts)}, {unclear} AS unclear, arrayJoin(g.scope_spans) AS scope FROM ({groups})"
-    spans = f"SELECT {origin}, unclear, arrayJoin(scope.spans) AS span FROM ({scopes})"
-    fields = ", ".join(f"span.{name} AS {name}" for name in ("name", "kind", "start_ns", "end_ns", "events", "status"))
-    values = ", ".join(
-        f"span.attributes.value.{name} AS {name}s"
-        for name in ("text", "flag", "whole", "real", "list", "tree", "binary")
+def rows_of(spans: FlatSpans, origins: Sequence[Mapping[str, str]]) -> tuple[pa.Table, list[int]]:
+    """Return the rows of such spans as are plain, in their order, and the positions of all others.
+
+    ``origins`` has the service, release and environment of each resource.
+    """
+    found = _Found(spans)
+    kept = np.flatnonzero(~found.odd)
+    columns = {
+        **_told(found, kept),
+        **_origins(spans.group[kept], origins),
+        **_texts_of(found, kept),
+        **_numbers_of(found, kept),
+        "stored_attributes": pa.repeat(pa.scalar(""), len(kept)),
+        **_attributes_of(found, kept),
+    }
+    return pa.table(columns), np.flatnonzero(found.odd).tolist()
+
+
+def _told(found: _Found, kept: Numbers) -> dict[str, pa.Array]:
+    """Return what a span says of itself without attributes."""
+    spans, rows = found.spans, pa.array(kept)
+    took = (spans.end_ns[kept] - spans.start_ns[kept]) // np.uint64(1000)
+    return {
+        "ts_ns": pa.array(spans.start_ns[kept].astype(np.int64)),
+        "event": pa.array(found.events).take(pa.array(found.event[kept])),
+        "stored_event_id": pa.repeat(pa.scalar(HOLE), len(kept)),
+        "trace_id": spans.trace_id.take(rows),
+        "span_id": spans.span_id.take(rows),
+        "parent_span_id": spans.parent_span_id.take(rows),
+        "duration_us": pa.array(took, pa.uint64()),
+    }
+
+
+def _origins(group: Numbers, origins: Sequence[Mapping[str, str]]) -> dict[str, pa.Array]:
+    of = pa.array(group)
+    return {
+        name: pa.array([origin.get(name, "") for origin in origins], pa.string()).take(of)
+        for name in ("service", "environment", "release")
+    }
+
+
+def _texts_of(found: _Found, kept: Numbers) -> dict[str, pa.Array]:
+    """Return the columns that are looked up, or the text that stands for one that is not there."""
+    attributes, pool, spans = found.attributes, found.pool, found.spans
+
+    def number(column: str, otherwise: Numbers | int = 0) -> Numbers:
+        places = found.place(column)[kept]
+        looked_up: Numbers = np.where(attributes.filled[places], attributes.numbers[places], otherwise)
+        return looked_up
+
+    name = found.added["span_name"][kept]
+    tool = np.where(found.is_event("tool")[kept], number("entity", name), 0)
+    tool[found.is_event("retrieve")[kept]] = pool.add(pa.array(["retrieve"]))
+    error = _failed(found)[kept]
+    message = np.where(_edges(spans.message)[0][kept] > 0, pool.add(spans.message) + kept, name)
+    numbers = {
+        "request_id": number("request_id", pool.add(spans.trace_id) + kept),
+        "tool": number("tool", tool),
+        "message": message,
+        "error_type": np.where(error, number("error_type"), 0),
+        "severity": np.where(error, pool.add(pa.array(["ERROR"])), pool.add(pa.array(["INFO"]))),
+        **{column: number(column) for column in ("tenant", "user_id", "session_id", "route", "model", "provider")},
+    }
+    texts = {column: pool.take(of) for column, of in numbers.items()}
+    coded = texts["provider"].dictionary_encode()
+    present = pa.array([mapping.PROVIDERS.get(each, each) for each in coded.dictionary.to_pylist()], pa.string())
+    return {**texts, "provider": present.take(coded.indices), "error": pa.array(error)}
+
+
+def _failed(found: _Found) -> Mask:
+    status = found.place("status_code")
+    failed: Mask = (found.spans.status == mapping.STATUS_ERROR) | (found.attributes.amounts[status] >= _FAILED_STATUS)
+    return failed
+
+
+def _numbers_of(found: _Found, kept: Numbers) -> dict[str, pa.Array]:
+    """Return the columns that are numbers, with nulls where there is none."""
+    counted = found.is_event("llm", "embed")[kept]
+    seconds, milliseconds = found.place("first_seconds")[kept], found.place("first_milliseconds")[kept]
+    amounts = found.attributes.amounts
+    first_token = np.where(seconds >= 0, amounts[seconds] * 1_000_000, amounts[milliseconds] * 1000)
+
+    def whole(values: NDArray[Any], there: Mask, kind: pa.DataType | None = None) -> pa.Array:
+        return pa.array(np.rint(values).astype(np.uint64), mask=~there).cast(kind or pa.uint64())
+
+    def tokens(column: str) -> pa.Array:
+        places = found.place(column)[kept]
+        there = counted & (places >= 0)
+        return pa.array(np.where(there, found.attributes.wholes[places], 0), mask=~there).cast(pa.uint64())
+
+    status, usd = found.place("status_code")[kept], found.place("usd")[kept]
+    return {
+        "status_code": whole(amounts[status], status >= 0, pa.uint16()),
+        "time_to_first_token_us": whole(first_token, (seconds >= 0) | (milliseconds >= 0)),
+        "input_tokens": tokens("input_tokens"),
+        "output_tokens": tokens("output_tokens"),
+        "cost_microusd": whole(amounts[usd] * 1_000_000, counted & (usd >= 0)),
+    }
+
+
+def _attributes_of(found: _Found, kept: Numbers) -> dict[str, pa.Array]:
+    """Return the leaves of each row, its own and behind them what was added, and its shape."""
+    spans, names = found.spans, pa.array([*found.spans.names, *ADDED], pa.string())
+    starts, sizes = spans.starts[kept], np.diff(spans.starts)[kept]
+    added = [(place, found.added[name][kept]) for place, name in enumerate(ADDED)]
+    more = np.sum([numbers > 0 for _, numbers in added], axis=0)
+    edges = np.concatenate([[0], np.cumsum(sizes + more)])
+    items, codes = np.empty(edges[-1], np.int64), np.empty(edges[-1], np.int64)
+    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    here, there = np.repeat(edges[:-1], sizes) + within, np.repeat(starts, sizes) + within
+    items[here], codes[here] = found.attributes.numbers[there], spans.codes[there]
+    free, bits = edges[:-1] + sizes, np.zeros(len(kept), np.int64)
+    for place, numbers in added:
+        rows = np.flatnonzero(numbers)
+        items[free[rows]], codes[free[rows]] = numbers[rows], len(spans.names) + place
+        free[rows] += 1
+        bits[rows] |= 1 << place
+    shapes, of = np.unique(found.plan_of[kept] * 32 + bits, return_inverse=True)
+    texts = [
+        shape_text(found.plans[shape // 32].names, found.plans[shape // 32].types, shape % 32)
+        for shape in shapes.tolist()
+    ]
+    leaves = pa.MapArray.from_arrays(
+        pa.array(edges.astype(np.int32)), names.take(pa.array(codes)), found.pool.take(items)
     )
-    ids = ", ".join(f"span.{name} AS {name}_bytes" for name in ("trace_id", "span_id", "parent_span_id"))
-    return f"SELECT {origin}, unclear, {ids}, {fields}, span.attributes.key AS names, {values} FROM ({spans})"
-
-
-def _quoted(text: str) -> str:
-    """Return the condition that a text is in JSON quotes, and so stands for what it quotes."""
-    return f"(startsWith({text}, '\"') AND endsWith({text}, '\"'))"
-
-
-def _first_text(texts: str) -> str:
-    return f"arrayFirst(t -> t != '', {texts})"
-
-
-def _number_of(numbers: _Numbers) -> str:
-    known = ", ".join(f"'{name}'" for name in numbers.of)
-    own = ", ".join(str(number) for number in numbers.of.values())
-    return f"arrayMap(n -> transform(n, [{known}], [{own}]::Array(UInt8), 0::UInt8), names) AS numbers"
-
-
-_LEAVES: Final = """
-arrayMap((t, f, w, r, l) -> multiIf(
-    t IS NOT NULL, t,
-    w IS NOT NULL, toString(w),
-    r IS NOT NULL, if(r = trunc(r), concat(toString(toInt64(if(abs(r) <= 1e14, r, 0))), '.0'), toString(r)),
-    f IS NOT NULL, if(f, 'true', 'false'),
-    l IS NOT NULL, concat('["', substring(l, 5), '"]'),
-    'null'), texts, flags, wholes, reals, lists)::Array(String) AS own_leaves
-"""
-
-
-def _known(numbers: _Numbers) -> str:
-    """Return what is there and not empty, in the order of the tables: numbers, columns and texts."""
-    return f"""arraySort(arrayFilter(p -> p.1 > 0 AND p.2 != '', arrayZip(numbers, own_leaves))) AS known,
-        known.1 AS known_numbers, known.2 AS known_texts,
-        arrayMap(n -> {numbers.homes}::Array(UInt8)[n], known_numbers) AS known_columns,
-        {_telling(numbers)}, has(telling, 1) AS rich, {numbers.of_content()} AS for_content"""
-
-
-def _found(numbers: _Numbers) -> str:
-    """Return the values by column, and the marks."""
-    texts = [f"{numbers.column(column)} AS own_{column}" for column in (*_TEXTS, *_CONTENT)]
-    counts = [f"toUInt64OrNull({numbers.column(column)}) AS own_{column}" for column in _COUNTS]
-    reals = [f"toFloat64OrNull({numbers.column(column)}) AS own_{column}" for column in _REALS]
-    tool = f"hasAny(known_numbers, {[numbers.of[name] for name in _TOOL_MARKS]}) AS is_tool"
-    return ", ".join([*texts, *counts, *reals, tool, f"{_odd(numbers)} AS odd"])
-
-
-def _telling(numbers: _Numbers) -> str:
-    """Return, name by name, whether it says something about the content that is more than one text."""
-    patterns = "|".join(pattern.pattern.replace(r"\d{1,6}", "[^.]+") for pattern in numbers.patterns)
-    quoted = patterns.replace("\\", "\\\\")
-    return (
-        f"arrayMap((n, t, name) -> {numbers.within(_STRUCTURED)}"
-        f" OR ({numbers.within(_PLAIN_CONTENT)} AND (t IS NULL OR match(t, '{_SHAPED}')"
-        f" AND NOT (startsWith(t, '{{') AND NOT match(t, '{_SPEAKING}'))))"
-        f" OR (n = 0 AND match(name, '^(?:{quoted})$')), numbers, texts, names) AS telling"
-    )
-
-
-def _odd(numbers: _Numbers) -> str:
-    """Return the condition that something about the span is for Python to say."""
-    value = f"""arrayExists((n, t, w, r, l) ->
-        ({numbers.within(_TEXT)} AND (t IS NULL OR {_quoted("t")}))
-        OR ({numbers.within(_COUNT)} AND ifNull(w, -1) < 0)
-        OR ({numbers.within(_REAL)} AND NOT ifNull(coalesce(r, toFloat64(w)) BETWEEN 0 AND 1e14, false))
-        OR ({numbers.within(_PYTHON_ONLY)})
-        OR (r IS NOT NULL AND NOT (abs(r) BETWEEN 1e-4 AND 1e14 OR reinterpretAsUInt64(assumeNotNull(r)) = 0))
-        OR (l IS NOT NULL AND NOT (length(l) BETWEEN 4 AND 120 AND startsWith(l, concat('\\x0a',
-            char(length(l) - 2), '\\x0a', char(length(l) - 4))) AND match(substring(l, 5), '{_PLAIN_TEXT}'))),
-        numbers, texts, wholes, reals, lists)"""
-    marks = " AND ".join(f"isValidASCII(own_mark_{place})" for place in range(len(mapping.KIND_NAMES)))
-    zero = "match({name}_bytes, '^\\\\x00*$')"
-    return f"""(unclear OR notEmpty(events) OR end_ns < start_ns OR start_ns = 0 OR end_ns > {INT64_MAX}
-        OR length(trace_id_bytes) != 16 OR length(span_id_bytes) != 8 OR length(parent_span_id_bytes) NOT IN (0, 8)
-        OR {zero.format(name="trace_id")} OR {zero.format(name="span_id")}
-        OR (notEmpty(parent_span_id_bytes) AND {zero.format(name="parent_span_id")})
-        OR length(arrayDistinct(names)) != length(names) OR NOT ({marks}) OR ifNull(own_status_code, 0) > 999
-        OR arrayExists(t -> t IS NOT NULL, trees) OR arrayExists(t -> t IS NOT NULL, binarys)
-        OR {value})"""
-
-
-def _kind() -> str:
-    """Return the event's kind: by the marks in their order, then by what is left to tell."""
-    marks = len(mapping.KIND_NAMES)
-    plain = ", ".join(f"own_mark_{place}, lower(own_mark_{place})" for place in range(marks))
-    table = f"{_strings(mapping.KINDS)}, {_strings(mapping.KINDS.values())}"
-    by_name = f"arrayFirst(k -> k != '', arrayMap(m -> transform(m, {table}, ''), [{plain}]))"
-    late = ", ".join(f"own_mark_{place}" for place in range(marks, marks + len(mapping.KIND_FALLBACKS)))
-    guess = f"transform(m, {table}, if(startsWith(m, 'ai.'), 'agent', ''))"
-    by_fallback = (
-        "arrayFirst(k -> k != '', arrayMap(m -> if(endsWith(m, '.doGenerate') OR endsWith(m, '.doStream'), 'llm', "
-        f"{guess}), [{late}]))"
-    )
-    roots = _strings(("", *sorted(mapping.ROOT_KINDS)))
-    return f"""{by_name} AS named_kind, {by_fallback} AS guessed_kind,
-        multiIf(named_kind != '', named_kind, guessed_kind != '', guessed_kind, is_tool, 'tool', '') AS marked_kind,
-        multiIf(kind = {mapping.SPAN_KIND_SERVER} AND marked_kind = '', 'request',
-        parent_span_id_bytes = '' AND has({roots}, marked_kind), 'request',
-        marked_kind = '', 'span', marked_kind) AS own_event"""
-
-
-def _strings(texts: Iterable[str]) -> str:
-    return "['" + "', '".join(texts) + "']"
-
-
-_EXTRA: Final = f"""arrayFilter(pair -> pair.1 = 'span_name' OR
-    (pair.2 != '' AND NOT rich AND NOT (pair.1 = 'output' AND own_event = 'embed')),
-    [('span_name', name), {", ".join(f"('{name}', own_{name})" for name in _CONTENT)}]) AS extra"""
-_SHAPE: Final = """concat('{', arrayStringConcat(arrayMap(
-    (name, text) -> concat(toJSONString(name), if(text IS NULL, ':\\x01', ':"\\x01"')),
-    arrayConcat(names, extra.1), arrayConcat(texts, extra.2)), ','), '}')"""
-_COUNTED: Final = "own_event IN ('llm', 'embed')"
-_ERROR: Final = f"(status.code = {mapping.STATUS_ERROR} OR ifNull(own_status_code, 0) >= 500)"
-_HEX: Final = "lower(hex(trace_id_bytes)) AS trace_hex, lower(hex(span_id_bytes)) AS span_hex"
-_COLUMNS: Final[Mapping[str, str]] = {
-    "ts_ns": "toInt64(start_ns)",
-    "event": "own_event",
-    "stored_event_id": "'\\x01'",
-    "service": "own_service",
-    "environment": "own_environment",
-    "release": "own_release",
-    "request_id": "if(own_request_id = '', trace_hex, own_request_id)",
-    "trace_id": "trace_hex",
-    "span_id": "span_hex",
-    "parent_span_id": "lower(hex(parent_span_id_bytes))",
-    "tenant": "own_tenant",
-    "user_id": "own_user_id",
-    "session_id": "own_session_id",
-    "route": "own_route",
-    "severity": "if(failed, 'ERROR', 'INFO')",
-    "status_code": "toUInt16(own_status_code)",
-    "error": "failed::Bool",
-    "error_type": "if(failed, own_error_type, '')",
-    "duration_us": "intDiv(end_ns - start_ns, 1000)::Nullable(UInt64)",
-    "time_to_first_token_us": "toUInt64(round(coalesce(own_first_seconds * 1000000, own_first_milliseconds * 1000)))",
-    "model": "own_model",
-    "provider": f"transform(own_provider, {_strings(mapping.PROVIDERS)}, {_strings(mapping.PROVIDERS.values())})",
-    "input_tokens": f"if({_COUNTED}, own_input_tokens, NULL)",
-    "output_tokens": f"if({_COUNTED}, own_output_tokens, NULL)",
-    "cost_microusd": f"if({_COUNTED}, toUInt64(round(own_usd * 1000000)), NULL)",
-    "tool": """multiIf(own_named_tool != '', own_named_tool, own_event = 'tool' AND own_entity != '', own_entity,
-        own_event = 'tool', name, own_event = 'retrieve', 'retrieve', '')""",
-    "message": "if(status.message = '', name, status.message)",
-    "stored_attributes": "''",
-    "leaves": "mapFromArrays(arrayConcat(names, extra.1), arrayConcat(own_leaves, extra.2))",
-    "shape": _SHAPE,
-    "for_content": "for_content",
-    "plain": "NOT odd",
-}
+    return {"leaves": leaves, "shape": pa.array(texts, pa.string()).take(pa.array(of))}

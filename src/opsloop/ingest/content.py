@@ -9,14 +9,14 @@ Rule
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
-from opsloop.ingest.attributes import Name, matching, of_names, present
+from opsloop.ingest.attributes import Name, of_names, present
 
-__all__ = ["content_of", "values_of"]
+__all__ = ["ContentReader", "content_of", "values_of"]
 
 
 INPUT: Final = (
@@ -69,11 +69,17 @@ DOCUMENT_FIELDS: Final[Mapping[str, str]] = {
 """What retrievers call the fields of a document, and what we do."""
 STRUCTURED: Final = frozenset({"gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.retrieval.documents"})
 """Names whose values are more than one text."""
+NAMES: Final = frozenset(
+    {*INPUT, *OUTPUT, *STRUCTURED, *(name if isinstance(name, str) else str(name[0]) for name in FINISH)}
+)
+"""Every name that content is looked for in, besides those that :data:`INDEXED` matches."""
 MAX_SLOTS: Final = 10_000
 _DOCUMENT: Final = re.compile(r"retrieval\.documents\.(\d{1,6})\.document\.(id|score|content)")
 _MESSAGE: Final = re.compile(
     r"(gen_ai\.prompt|gen_ai\.completion|llm\.input_messages|llm\.output_messages)\.(\d{1,6})\.(?:message\.)?content"
 )
+INDEXED: Final = re.compile(f"{_DOCUMENT.pattern}|{_MESSAGE.pattern}")
+"""The names with an index in them."""
 
 
 def values_of(attributes: Mapping[Any, Any], names: tuple[Name, ...]) -> Iterable[Any]:
@@ -97,7 +103,7 @@ def _values(attributes: Mapping[Any, Any], names: tuple[Name, ...]) -> Iterator[
 
 def _inside(value: Any, path: Iterable[str | int]) -> Any:
     for key in path:
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             value = value.get(key)
         elif isinstance(value, list) and isinstance(key, int) and key < len(value):
             value = value[key]
@@ -112,34 +118,85 @@ def content_of(attributes: Mapping[str, Any], *, kind: str = "") -> dict[str, An
     >>> content_of({"gen_ai.output.messages": '[{"role": "assistant", "parts": [{"type": "text", "content": "Hi"}]}]'})
     {'output': 'Hi'}
     """
-    indexed = _indexed_messages(attributes)
-    documents = _documents(attributes)
-    if documents is None and kind == "retrieve":
-        documents = _answered_documents(attributes)
-    found: dict[str, Any] = {
-        "input": _messages(attributes.get("gen_ai.input.messages"), role="user")
-        or _last(indexed, INDEXED_INPUT)
-        or _spoken(attributes, INPUT, role="user"),
-        "output": _messages(attributes.get("gen_ai.output.messages"), role="assistant")
-        or _last(indexed, INDEXED_OUTPUT)
-        or ("" if kind == "embed" else _spoken(attributes, OUTPUT, role="assistant")),
-        "documents": documents,
-        "finish_reason": _finish_reason(attributes),
-    }
-    return {name: value for name, value in found.items() if value not in ("", None)}
+    return of_names(attributes, ContentReader).read(attributes, kind=kind)
 
 
-def _spoken(attributes: Mapping[str, Any], names: tuple[str, ...], *, role: str) -> str:
-    """Return the first text that is not empty: what the role said where the text is a provider's JSON, else all."""
-    for value in values_of(attributes, names):
-        if value in (None, "", "null", "{}", "[]", [], {}):
-            continue
-        said = _said(value, role=role)
-        if said is None:
-            return value if isinstance(value, str) else msgspec.json.encode(value).decode()
-        if said:
-            return said
+class ContentReader:
+    """Reads the content of records that all have the same names: which of them may hold it is found once."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        """Find what there is to look at in attributes of these names."""
+        names = list(names)
+        indexed = _indexed_names(names)
+        self._input = [
+            *((_asked, name) for name in ("gen_ai.input.messages",) if name in names),
+            *((_text_alone, name) for prefix in INDEXED_INPUT for name in indexed.get(prefix, ())),
+            *((_spoken_by_user, name) for name in INPUT if name in names),
+        ]
+        self._output = [
+            *((_answered, name) for name in ("gen_ai.output.messages",) if name in names),
+            *((_text_alone, name) for prefix in INDEXED_OUTPUT for name in indexed.get(prefix, ())),
+        ]
+        self._spoken = [(_spoken_by_assistant, name) for name in OUTPUT if name in names]
+        self._finish = tuple(name for name in FINISH if (name if isinstance(name, str) else name[0]) in names)
+        self._slots = _slots(names)
+        self._is_listed = "gen_ai.retrieval.documents" in names
+        self._answers = any(name in names for name in OUTPUT)
+
+    def read(self, attributes: Mapping[str, Any], *, kind: str = "") -> dict[str, Any]:
+        """Return the content of one record, see :func:`content_of`."""
+        found: dict[str, Any] = {}
+        if text := _first(attributes, self._input):
+            found["input"] = text
+        if text := _first(attributes, self._output) or ("" if kind == "embed" else _first(attributes, self._spoken)):
+            found["output"] = text
+        documents = _documents(attributes, self._slots) if self._slots or self._is_listed else None
+        if documents is None and kind == "retrieve" and self._answers:
+            documents = _answered_documents(attributes)
+        if documents is not None:
+            found["documents"] = documents
+        if self._finish and (reason := _finish_reason(_values(attributes, self._finish))):
+            found["finish_reason"] = reason
+        return found
+
+
+def _first(attributes: Mapping[str, Any], ways: Iterable[tuple[Callable[[Any], str], str]]) -> str:
+    for way, name in ways:
+        if text := way(attributes[name]):
+            return text
     return ""
+
+
+def _asked(value: Any) -> str:
+    return _messages(value, role="user")
+
+
+def _answered(value: Any) -> str:
+    return _messages(value, role="assistant")
+
+
+def _text_alone(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _spoken_by_user(value: Any) -> str:
+    return _spoken(value, role="user")
+
+
+def _spoken_by_assistant(value: Any) -> str:
+    return _spoken(value, role="assistant")
+
+
+def _spoken(value: Any, *, role: str) -> str:
+    """Return what the role said where the value is a provider's JSON, else all of it."""
+    if isinstance(value, str) and value[:1] == '"' == value[-1:]:
+        value = _decoded(value, value)
+    if value in (None, "", "null", "{}", "[]", [], {}):
+        return ""
+    said = _said(value, role=role)
+    if said is None:
+        return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return said
 
 
 def _said(value: Any, *, role: str) -> str | None:
@@ -147,9 +204,9 @@ def _said(value: Any, *, role: str) -> str | None:
     if isinstance(value, str) and value[:1] not in {"{", "["}:
         return None
     tree = _decoded(value)
-    if isinstance(tree, Mapping):
+    if isinstance(tree, dict):
         choices = tree.get("choices")
-        if isinstance(choices, list) and choices and isinstance(choices[0], Mapping):
+        if isinstance(choices, list) and choices and isinstance(choices[0], dict):
             tree = [choices[0].get("message")]
         elif isinstance(tree.get("messages"), list):
             tree = tree["messages"]
@@ -162,12 +219,12 @@ def _said(value: Any, *, role: str) -> str | None:
         return None
     if len(tree) == 1 and isinstance(tree[0], str):
         return tree[0]
-    spoken = all(isinstance(item, Mapping) and "role" in item for item in tree)
+    spoken = all(isinstance(item, dict) and "role" in item for item in tree)
     return _messages(tree, role=role) if spoken else None
 
 
-def _finish_reason(attributes: Mapping[str, Any]) -> str:
-    for value in values_of(attributes, FINISH):
+def _finish_reason(values: Iterable[Any]) -> str:
+    for value in values:
         reasons = _decoded(value, value) if isinstance(value, str) and value.startswith("[") else value
         if isinstance(reasons, list):
             reasons = ", ".join(item for item in reasons if isinstance(item, str))
@@ -192,7 +249,7 @@ def _messages(value: Any, *, role: str) -> str:
     if not isinstance(messages, list):
         return ""
     for message in reversed(messages):
-        if isinstance(message, Mapping) and message.get("role", role) == role:
+        if isinstance(message, dict) and message.get("role", role) == role:
             parts = message.get("parts", message.get("content", ""))
             text = parts if isinstance(parts, str) else "\n".join(_part_texts(parts))
             text = text or "\n".join(_calls(parts)) or "\n".join(_calls(message.get("tool_calls")))
@@ -203,7 +260,7 @@ def _messages(value: Any, *, role: str) -> str:
 
 def _part_texts(parts: Any) -> Iterable[str]:
     for part in parts if isinstance(parts, list) else ():
-        if isinstance(part, Mapping) and part.get("type") == "text":
+        if isinstance(part, dict) and part.get("type") == "text":
             content = part.get("content", part.get("text", ""))
             if isinstance(content, str):
                 yield content
@@ -212,47 +269,37 @@ def _part_texts(parts: Any) -> Iterable[str]:
 def _calls(parts: Any) -> Iterable[str]:
     """Yield the tool calls of a message, of the conventions or of OpenAI, each as ``name(arguments)``."""
     for part in parts if isinstance(parts, list) else ():
-        if not isinstance(part, Mapping) or part.get("type") not in {"tool_call", "function"}:
+        if not isinstance(part, dict) or part.get("type") not in {"tool_call", "function"}:
             continue
         call = part.get("function", part)
-        if isinstance(call, Mapping) and isinstance(call.get("name"), str):
+        if isinstance(call, dict) and isinstance(call.get("name"), str):
             given = call.get("arguments", "")
             yield f"{call['name']}({given if isinstance(given, str) else msgspec.json.encode(given).decode()})"
 
 
-def _indexed_messages(attributes: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
-    """Return, per flattened list, the message with the highest index: indices are compared, never allocated."""
-    last: dict[str, tuple[int, str]] = {}
-    for key, match in matching(attributes, _MESSAGE):
-        value = attributes[key]
-        if isinstance(value, str) and value:
-            index = int(match[2])
-            if index >= last.get(match[1], (-1, ""))[0]:
-                last[match[1]] = (index, value)
-    return last
+def _indexed_names(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return, per flattened list, the names of its messages, the last message first: indices are only compared."""
+    found: dict[str, list[tuple[int, int, str]]] = {}
+    for place, name in enumerate(names):
+        if match := _MESSAGE.fullmatch(name):
+            found.setdefault(match[1], []).append((int(match[2]), place, name))
+    return {prefix: [name for *_, name in sorted(those, reverse=True)] for prefix, those in found.items()}
 
 
-def _last(indexed: Mapping[str, tuple[int, str]], prefixes: Iterable[str]) -> str:
-    for prefix in prefixes:
-        if prefix in indexed:
-            return indexed[prefix][1]
-    return ""
-
-
-def _documents(attributes: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+def _documents(attributes: Mapping[str, Any], slots: Iterable[Mapping[str, str]]) -> list[dict[str, Any]] | None:
     """Return the retrieved documents in order, or ``None`` when the span tells nothing of any."""
     listed = _decoded(attributes.get("gen_ai.retrieval.documents"))
     if isinstance(listed, list):
-        return [dict(item) for item in listed if isinstance(item, Mapping)][:MAX_SLOTS]
-    slots = of_names(attributes, _slots)
+        return [dict(item) for item in listed if isinstance(item, dict)][:MAX_SLOTS]
     return [{field: attributes[name] for field, name in slot.items()} for slot in slots] or None
 
 
-def _slots(attributes: Mapping[str, Any]) -> list[dict[str, str]]:
+def _slots(names: Iterable[str]) -> list[dict[str, str]]:
     """Return, document by document in order, which attribute holds which of its fields."""
     slots: dict[int, dict[str, str]] = {}
-    for name, match in matching(attributes, _DOCUMENT):
-        if int(match[1]) in slots or len(slots) < MAX_SLOTS:
+    for name in names:
+        match = _DOCUMENT.fullmatch(name)
+        if match and (int(match[1]) in slots or len(slots) < MAX_SLOTS):
             slots.setdefault(int(match[1]), {})[match[2]] = name
     return [slots[index] for index in sorted(slots)]
 
@@ -261,7 +308,7 @@ def _answered_documents(attributes: Mapping[str, Any]) -> list[dict[str, Any]] |
     """Return the documents that a retrieval gives as its plain output: a list of objects, empty for none found."""
     for name in OUTPUT:
         listed = _decoded(attributes.get(name))
-        if isinstance(listed, list) and all(isinstance(item, Mapping) for item in listed):
+        if isinstance(listed, list) and all(isinstance(item, dict) for item in listed):
             return [
                 {ours: item[theirs] for theirs, ours in DOCUMENT_FIELDS.items() if theirs in item} or dict(item)
                 for item in listed[:MAX_SLOTS]

@@ -23,7 +23,7 @@ from opsloop.event import INT64_MAX, Event, Severity
 from opsloop.ingest.attributes import Name, of_names, present
 from opsloop.ingest.content import content_of, values_of
 
-__all__ = ["LogRecord", "SpanRecord", "map_log", "map_span"]
+__all__ = ["LogRecord", "SpanRecord", "map_log", "map_span", "origin_of", "span_kind"]
 
 SPAN_KIND_SERVER: Final = 2
 STATUS_ERROR: Final = 2
@@ -225,7 +225,7 @@ def map_span(span: SpanRecord) -> Iterator[Event]:
     written_by_logfire = _text(attributes, ("logfire.span_type",))
     if written_by_logfire == "pending_span":
         return  # sent again, whole, when it ends
-    kind = _span_kind(span)
+    kind = span_kind(span)
     counted = kind in {"llm", "embed"}
     if written_by_logfire == "log" and not counted:
         yield from _log_span(span)
@@ -243,7 +243,7 @@ def map_span(span: SpanRecord) -> Iterator[Event]:
         ts_ns=start_ns,
         event=kind,
         event_id=f"{span.trace_id}:{span.span_id}",
-        **_origin(span.resource, attributes),
+        **origin_of(span.resource, attributes),
         **_identity(attributes, span.trace_id),
         **_served(attributes),
         trace_id=span.trace_id,
@@ -328,7 +328,7 @@ def map_log(log: LogRecord) -> Iterator[Event]:
         ts_ns=log.ts_ns,
         event=kind if 0 < len(kind) <= 64 else "log",
         event_id=_text(log.attributes, ("event_id",)),
-        **_origin(log.resource, log.attributes),
+        **origin_of(log.resource, log.attributes),
         **_identity(log.attributes, log.trace_id),
         trace_id=log.trace_id,
         parent_span_id=log.span_id,
@@ -366,7 +366,7 @@ def _score(log: LogRecord) -> Event:
         ts_ns=log.ts_ns,
         event="score",
         event_id=f"score:{identity['request_id']}:{scorer}:{version}:{log.span_id}",
-        **_origin(log.resource, log.attributes),
+        **origin_of(log.resource, log.attributes),
         **identity,
         trace_id=log.trace_id,
         parent_span_id=log.span_id,
@@ -376,7 +376,7 @@ def _score(log: LogRecord) -> Event:
     )
 
 
-def _span_kind(span: SpanRecord) -> str:
+def span_kind(span: SpanRecord) -> str:
     """Return the event kind of a span: an explicit mark of any dialect first, then its place in the trace."""
     kind = _marked_kind(span.attributes)
     if span.kind == SPAN_KIND_SERVER:
@@ -430,7 +430,8 @@ def _title(span: SpanRecord) -> str:
     return _text(span.attributes, ("logfire.msg",)) or span.name
 
 
-def _origin(resource: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[str, Any]:
+def origin_of(resource: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the service, release and environment of a record, as far as its resource or itself names them."""
     return {**_texts(attributes, _OWN_ORIGIN), **_texts(resource, _ORIGIN)}
 
 

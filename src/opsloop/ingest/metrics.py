@@ -36,9 +36,9 @@ from opsloop.ingest.mapping import (
     TENANT,
     USER,
     _identity,
-    _origin,
     _served,
     _text,
+    origin_of,
 )
 from opsloop.ingest.otlp import _json_attributes, _json_records, _list, _parse, _proto_attributes, _Raw
 from opsloop.settings import GaugeSettings
@@ -102,7 +102,7 @@ class _Source(NamedTuple):
 
 def _source(resource: dict[str, Any]) -> _Source:
     instance = _text(resource, INSTANCE)
-    return _Source(resource, _origin(resource, {}), {"instance": instance} if instance else {}, _ENCODE(resource))
+    return _Source(resource, origin_of(resource, {}), {"instance": instance} if instance else {}, _ENCODE(resource))
 
 
 def _metric(raw: _Raw, source: _Source, labels: Callable[[Any], dict[str, Any]], batch: Batch) -> Iterator[Event]:

@@ -17,14 +17,15 @@ import msgspec
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import ArrayValue
 
 from opsloop.errors import PayloadError
 from opsloop.event import INT64_MAX
 from opsloop.ingest.attributes import Attributes
 from opsloop.ingest.batch import Batch
-from opsloop.ingest.mapping import LogRecord, SpanRecord, map_log, map_span
+from opsloop.ingest.mapping import LogRecord, SpanRecord, map_log, map_span, origin_of
 
-__all__ = ["parse_traces", "read_logs", "read_spans", "read_traces"]
+__all__ = ["list_of", "origins_of", "parse_traces", "read_logs", "read_spans", "read_traces"]
 
 MAX_DEPTH: Final = 32
 SIGNALS: Final = {"resourceSpans": "/v1/traces", "resourceLogs": "/v1/logs", "resourceMetrics": "/v1/metrics"}
@@ -46,6 +47,11 @@ def parse_traces(body: bytes) -> Any:
 def read_spans(request: Any, *, only: Sequence[int] | None = None) -> Batch:
     """Return the events of a decoded request, of all its spans or of those whose ascending positions are given."""
     return _mapped(_proto_spans(request, only))
+
+
+def origins_of(request: Any) -> list[dict[str, str]]:
+    """Return the service, release and environment that each resource of a decoded request names."""
+    return [origin_of(_proto_attributes(group.resource.attributes), {}) for group in request.resource_spans]
 
 
 def _mapped(spans: Iterable[SpanRecord | _Raw]) -> Batch:
@@ -276,6 +282,11 @@ def _proto_value(value: Any, depth: int) -> Any:
             return _finite(value.double_value)
         case kind:
             return getattr(value, kind)
+
+
+def list_of(value: bytes) -> list[Any]:
+    """Return the values of a list, given as the protobuf of an ``ArrayValue``."""
+    return [_proto_value(item, 1) for item in ArrayValue.FromString(value).values]
 
 
 def _finite(number: float) -> float | str:

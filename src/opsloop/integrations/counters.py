@@ -25,7 +25,7 @@ from opsloop.clock import NANOSECONDS, Clock
 from opsloop.dashboard.quality import score_of
 from opsloop.dashboard.slo import is_good
 from opsloop.dashboard.window import rejected
-from opsloop.event import Event
+from opsloop.event import FIELDS, Event
 from opsloop.filter import equals, matches
 from opsloop.integrations.exposition import Exemplar, Family, Sample
 from opsloop.settings import Settings
@@ -75,6 +75,9 @@ class SignalCounters:
         self._lock = threading.Lock()
         counted = (slo for slo in settings.slo if slo.sli != "goodput")
         self._slos = tuple((slo, equals(**slo.labels) if slo.labels else None) for slo in counted)
+        labels = {name if name in FIELDS else "attributes" for slo, _ in self._slos for name in slo.labels}
+        self.fields = frozenset(_COUNTED_FIELDS | labels)
+        """The fields of an event that are looked at; a score's attributes are, too."""
         self._good = {slo.id: [0, 0] for slo, _ in self._slos}
         bounds = bounds_of(settings)
         self._durations = _Histogram(_LATENCY, "Served requests, end to end.", bounds)
@@ -157,6 +160,10 @@ class SignalCounters:
 
 _JUDGED: Final = frozenset({"request", "score"})
 COUNTED_KINDS: Final = _JUDGED | {"llm", "embed"}
+_COUNTED_FIELDS: Final = frozenset({
+    "ts_ns", "event", "service", "route", "model", "request_id", "error", "error_type", "duration_us",
+    "time_to_first_token_us", "input_tokens", "output_tokens", "cost_microusd",
+})  # fmt: skip
 _OBJECTIVES: Final = (
     ("opsloop_slo_events", "Events that an objective counts."),
     ("opsloop_slo_bad_events", "Of these, the bad ones."),

@@ -1,8 +1,8 @@
-"""The way of a large body of spans: validated here, mapped by the engine, and only what it leaves over in Python.
+"""The way of a large body of spans: validated here, mapped column by column, and only what is left over span by span.
 
-The protobuf decoder checks the body before anything else, so a bad one gets its 400 as ever. Then one SELECT
-(:mod:`opsloop.ingest.columnar`) makes rows of its spans. Content that is more than one text is found by the definition,
-spans that are not ``plain`` are mapped by it as a whole, and both end in the same insert.
+The protobuf decoder checks the body before anything else, so a bad one gets its 400 as ever. Its spans become flat
+columns (:mod:`opsloop.ingest.flat`), of a large body with the embedded engine's help, and these become rows
+(:mod:`opsloop.ingest.columnar`). Spans that are not plain are mapped by the definition, and both end in one insert.
 """
 
 from __future__ import annotations
@@ -10,47 +10,49 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Final
 
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from opsloop.errors import StoreError
-from opsloop.ingest import Batch, columnar
+from opsloop.ingest import Batch, columnar, flat
 from opsloop.ingest.acceptance import accepted_range
-from opsloop.ingest.attributes import Attributes
-from opsloop.ingest.content import content_of
-from opsloop.ingest.otlp import parse_traces, read_spans
+from opsloop.ingest.otlp import origins_of, parse_traces, read_spans
 from opsloop.settings import Settings
-from opsloop.store.columns import add_attributes, events_of
+from opsloop.store.columns import events_of
 
-__all__ = ["read_many_traces", "rows_in_time"]
+__all__ = ["LEAST_SPANS", "read_many_traces", "rows_in_time"]
 
-_DECODE = msgspec.json.Decoder().decode
+LEAST_SPANS: Final = {"columns": 100, "engine": 1000}
+"""From how many spans in a body on it pays to map columns, and to let the engine make them."""
 
 
-def read_many_traces(body: bytes, select: Callable[[str], pa.Table]) -> Batch:
+def read_many_traces(body: bytes, select: Callable[[str], pa.Table] | None) -> Batch:
     """Return what :func:`opsloop.ingest.read_traces` returns of a protobuf body, most of its events as rows.
 
-    ``select`` runs a statement on the embedded engine. Below :data:`columnar.LEAST_SPANS` spans there are no rows.
+    ``select`` runs a statement on the embedded engine, if there is one. Below :data:`LEAST_SPANS` there are no rows.
     Raises :class:`opsloop.errors.PayloadError` for a body that does not decode.
     """
     request = parse_traces(body)
-    spans = sum(len(scope.spans) for group in request.resource_spans for scope in group.scope_spans)
-    if spans < columnar.LEAST_SPANS:
+    size = sum(len(scope.spans) for group in request.resource_spans for scope in group.scope_spans)
+    if size < LEAST_SPANS["columns"]:
         return read_spans(request)
+    helped = select is not None and size >= LEAST_SPANS["engine"]
+    spans = _by_engine(request, body, select) if select is not None and helped else flat.flatten(request)
+    rows, odd = columnar.rows_of(spans, origins_of(request))
+    batch = read_spans(request, only=odd)
+    batch.rows = rows
+    return batch
+
+
+def _by_engine(request: Any, body: bytes, select: Callable[[str], pa.Table]) -> flat.FlatSpans:
     with tempfile.NamedTemporaryFile(prefix="opsloop-", suffix=".otlp") as file:
         Path(file.name).write_bytes(body)
         try:
-            table = select(columnar.statement(columnar.source(file.name)))
-        except StoreError:  # the mapping in Python needs no engine; whether the store takes the events is asked later
-            return read_spans(request)
-    plain = pc.fill_null(table["plain"], 0)
-    odd = pc.indices_nonzero(pc.equal(plain, 0)).to_pylist()
-    rows = table.filter(pc.cast(plain, pa.bool_())).drop_columns(["plain"])
-    batch = read_spans(request, only=odd)
-    batch.rows = _with_content(rows)
-    return batch
+            return flat.read_flat(select(flat.statement(flat.source(file.name))), request)
+        except StoreError:  # it can be done without; whether the store takes the events is asked later
+            return flat.flatten(request)
 
 
 def rows_in_time(batch: Batch, *, now_ns: int, settings: Settings) -> Batch:
@@ -63,11 +65,3 @@ def rows_in_time(batch: Batch, *, now_ns: int, settings: Settings) -> Batch:
         return batch
     late = events_of(batch.rows.filter(pc.invert(good)))
     return Batch([*batch.events, *late], batch.rows.filter(good), batch.rejected, list(batch.reasons))
-
-
-def _with_content(rows: pa.Table) -> pa.Table:
-    """Return the rows with the content found where ``for_content`` holds what it is to be looked for in."""
-    telling = zip(rows["for_content"].to_pylist(), rows["event"].to_pylist(), strict=True)
-    found = [content_of(Attributes(_DECODE(text)), kind=kind) if text else {} for text, kind in telling]
-    rows = rows.drop_columns(["for_content"])
-    return add_attributes(rows, found) if any(found) else rows

@@ -80,11 +80,13 @@ class Intake:
         self._read_lines = partial(read_json_lines, gauges=gauges)
 
     def _read_traces(self, body: bytes, *, json: bool) -> Batch:
-        """Read spans: those of a protobuf body with the embedded engine's help, if there are many."""
+        """Read spans: those of a protobuf body column by column, if there are many."""
         database = self._runtime.database
-        if json or not database.embedded:
-            return read_traces(body, json=json)
-        return read_many_traces(body, database.select)
+        return (
+            read_traces(body, json=True)
+            if json
+            else read_many_traces(body, database.select if database.embedded else None)
+        )
 
     async def otlp(self, request: Request, signal: Signal) -> Response:
         """``POST /v1/traces``, ``/v1/logs`` and ``/v1/metrics``."""

@@ -43,7 +43,8 @@ class Runtime:
         self.counters: Counter[str] = Counter()
         self.signal_counters = SignalCounters(settings, self.clock)
         self.signal_gauges = SignalGauges(self.database, settings, self.clock)
-        self.database.listeners.append(lambda stored: self.signal_counters.add(stored.of(COUNTED_KINDS)))
+        looked_at = {"kinds": COUNTED_KINDS, "fields": self.signal_counters.fields}
+        self.database.listeners.append(lambda stored: self.signal_counters.add(stored.of(**looked_at)))
         self.last_rejection = ""
         self.live = Live()
         self.tails = TailStreams(self.database, self.clock)

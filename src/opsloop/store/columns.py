@@ -12,13 +12,12 @@ Rule
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -27,7 +26,6 @@ from opsloop.event import FIELDS, Event, flatten
 __all__ = [
     "COLUMNS",
     "HOLE",
-    "add_attributes",
     "events_of",
     "ids_of",
     "numbered",
@@ -147,42 +145,32 @@ def _pack_attributes(attributes: Sequence[dict[str, Any]]) -> dict[str, pa.Array
     }
 
 
-def add_attributes(rows: pa.Table, added: Sequence[dict[str, Any]]) -> pa.Table:
-    """Return rows with some attributes added to each, which has none of these names yet.
+def events_of(rows: pa.Table, *, kinds: Collection[str] | None = None, fields: Collection[str] = FIELDS) -> list[Event]:
+    """Return the events that rows hold, of all kinds or some, with such fields as are asked for; time and kind always.
 
-    The leaves are those that are there with the new ones behind: all of them in one list, then taken in row order.
+    A row is a span, see :func:`ids_of`, and so no attribute is in another.
     """
-    shapes = [
-        f"{shape[:-1]},{shape_of(new)[1:]}" if new else shape
-        for shape, new in zip(rows["shape"].to_pylist(), added, strict=True)
-    ]
-    old, more = rows["leaves"].combine_chunks(), _leaves(added)
-    starts = np.asarray(old.offsets), np.asarray(more.offsets)
-    order = np.concatenate([np.repeat(np.arange(len(added)), np.diff(each)) for each in starts]).argsort(kind="stable")
-    first = int(starts[0][0])
-    keys, items = (
-        pa.concat_arrays([getattr(old, part)[first : starts[0][-1]], getattr(more, part)]).take(pa.array(order))
-        for part in ("keys", "items")
-    )
-    offsets = pa.array((starts[0] - first + starts[1]).astype(np.int32))
-    for name, column in (
-        ("shape", pa.array(shapes, pa.string())),
-        ("leaves", pa.MapArray.from_arrays(offsets, keys, items)),
-    ):
-        rows = rows.set_column(rows.schema.get_field_index(name), name, column)
-    return rows
+    names = [name for name in FIELDS if name in {"ts_ns", "event", *fields}]
+    held = {column for name in names for column in _HELD_IN.get(name, (name,))}
+    rows = rows.select([column for column in rows.column_names if column in held])
+    if kinds is not None:
+        rows = rows.filter(pc.is_in(rows["event"], value_set=pa.array(sorted(kinds), pa.string())))
+    read = {"event_id": ids_of, "attributes": _attributes_of}
+    columns = [read[name](rows) if name in read else rows[name].to_pylist() for name in names]
+    return [Event(**dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)]
 
 
-def events_of(rows: pa.Table) -> list[Event]:
-    """Return the events that rows hold; a row is a span, see :func:`ids_of`, and so no attribute is in another."""
-    known = {name: rows[name].to_pylist() for name in FIELDS if name not in _STORED} | {"event_id": ids_of(rows)}
+_HELD_IN: Final = {"event_id": ("trace_id", "span_id"), "attributes": ("leaves", "shape")}
+"""The columns that tell a field which is not stored as it is."""
+
+
+def _attributes_of(rows: pa.Table) -> list[dict[str, Any]]:
     leaves = rows["leaves"].combine_chunks()
     texts = iter(leaves.items.slice(leaves.offsets[0].as_py()).to_pylist())
-    known["attributes"] = [
+    return [
         {name: text if is_text else _DECODE(text) for (name, is_text), text in zip(_flat(shape), texts, strict=False)}
         for shape in rows["shape"].to_pylist()
     ]
-    return [Event(**dict(zip(known, values, strict=True))) for values in zip(*known.values(), strict=True)]
 
 
 @lru_cache(maxsize=1024)

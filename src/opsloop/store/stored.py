@@ -11,9 +11,8 @@ from functools import cached_property
 from typing import overload
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from opsloop.event import Event
+from opsloop.event import FIELDS, Event
 from opsloop.store.columns import events_of
 
 __all__ = ["Stored"]
@@ -33,13 +32,10 @@ class Stored(Sequence[Event]):
         self._tables = tables
         self._size = len(events) + sum(table.num_rows for table in tables)
 
-    def of(self, kinds: Collection[str]) -> list[Event]:
-        """Return the events of some kinds."""
-        wanted = pa.array(sorted(kinds), pa.string())
-        tables = (table.filter(pc.is_in(table["event"], value_set=wanted)) for table in self._tables)
-        return [event for event in self._events if event.event in kinds] + [
-            event for table in tables for event in events_of(table)
-        ]
+    def of(self, kinds: Collection[str], *, fields: Collection[str] = FIELDS) -> list[Event]:
+        """Return the events of some kinds; of those that are rows, no more fields need be read than are looked at."""
+        rows = (event for table in self._tables for event in events_of(table, kinds=kinds, fields=fields))
+        return [*(event for event in self._events if event.event in kinds), *rows]
 
     @cached_property
     def _all(self) -> list[Event]:
