@@ -207,7 +207,7 @@ def bare_sink(folder: str, spans: int, bodies: list[bytes]) -> dict[str, float]:
     """The same bytes into the same engine, and nothing else."""
     import clickhouse_connect
 
-    from opsloop.ingest.columnar import SCHEMA, source
+    from opsloop.ingest.flat import SCHEMA
 
     client = clickhouse_connect.get_client(dsn=f"chdb://{folder}/bare")
     client.command(
@@ -216,6 +216,15 @@ def bare_sink(folder: str, spans: int, bodies: list[bytes]) -> dict[str, float]:
         " CODEC(Delta(8), ZSTD(1)), end_ns UInt64 CODEC(ZSTD(1)), status UInt8, attributes Map(LowCardinality(String),"
         " String) CODEC(ZSTD(1))) ENGINE = MergeTree ORDER BY start_ns"
     )
+    pairs = (
+        "Array(Tuple(key String, value Tuple(text Nullable(String), flag Nullable(Bool), whole Nullable(Int64),"
+        " real Nullable(Float64), list Nullable(String))))"
+    )
+    structure = (
+        f"resource_spans Array(Tuple(resource Tuple(attributes {pairs}), scope_spans Array(Tuple(spans Array(Tuple("
+        "trace_id String, span_id String, parent_span_id String, name String, start_ns UInt64, end_ns UInt64,"
+        f" attributes {pairs}, status Tuple(code UInt32)))))))"
+    )
     text = "coalesce(v.text, toString(v.whole), toString(v.real), toString(v.flag), v.list, '')"
     path = Path(folder) / "body"
     sql = f"""INSERT INTO spans SELECT service, span.trace_id, span.span_id, span.parent_span_id, span.name,
@@ -223,7 +232,7 @@ def bare_sink(folder: str, spans: int, bodies: list[bytes]) -> dict[str, float]:
         mapFromArrays(span.attributes.key, arrayMap(v -> {text}, span.attributes.value))
         FROM (SELECT own.value.text[indexOf(own.key, 'service.name')] AS service, arrayJoin(scope.spans) AS span
         FROM (SELECT g.resource.attributes AS own, arrayJoin(g.scope_spans) AS scope
-        FROM (SELECT arrayJoin(resource_spans) AS g FROM {source(str(path))})))
+        FROM (SELECT arrayJoin(resource_spans) AS g FROM file('{path}', ProtobufSingle, '{structure}'))))
         SETTINGS max_threads = 1, format_schema = '{SCHEMA}:Request'"""
 
     def take(each):
