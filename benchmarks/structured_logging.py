@@ -39,19 +39,31 @@ MESSAGE = "documents retrieved"
 
 
 class Subject:
-    """One way to log: ``call`` is timed, ``settle`` is not."""
+    """One way to log: ``call`` is timed, ``settle`` is not.
 
-    def __init__(self, call: Callable[..., Any], *, settle: Callable[[], Any] = lambda: None, fields: str = "keywords"):
+    The loop calls each way itself, with ``first`` and the five fields, so that no one has a frame more than its own.
+    Only what cannot be said so brings its ``"own"`` fields, at the price of that frame.
+    """
+
+    def __init__(
+        self,
+        call: Callable[..., Any],
+        *,
+        settle: Callable[[], Any] = lambda: None,
+        first: str = MESSAGE,
+        fields: str = "keywords",
+    ):
         self.call = call
         self.settle = settle
+        self.first = first
         self.fields = fields
 
     def seconds(self) -> float:
-        call = self.call
+        call, first = self.call, self.first
         if self.fields == "keywords":
             began = time.perf_counter()
             for _ in range(CALLS):
-                call(MESSAGE, tool="retrieve", duration_us=1834, documents=4, score=0.87, cached=False)
+                call(first, tool="retrieve", duration_us=1834, documents=4, score=0.87, cached=False)
         else:
             began = time.perf_counter()
             for _ in range(CALLS):
@@ -83,14 +95,9 @@ def handed_over(stack: ExitStack, *, redact: bool) -> Subject:
     return Subject(Logger(sink, redact=redact).bind(**BOUND).info, settle=sink.flush)
 
 
-def handed_event(stack: ExitStack) -> Subject:
+def handed_event(stack: ExitStack, kind: str) -> Subject:
     sink = stack.enter_context(BufferedSink(Discard(), capacity=100_000))
-    event = Logger(sink).bind(**BOUND).event
-
-    def call():
-        event("gauge", tool="retrieve", duration_us=1834, documents=4, score=0.87, cached=False)
-
-    return Subject(call, settle=sink.flush, fields="own")
+    return Subject(Logger(sink).bind(**BOUND).event, settle=sink.flush, first=kind)
 
 
 def at_once(out: IO[bytes], *, redact: bool, flush: bool = False) -> Subject:
@@ -237,7 +244,8 @@ def subjects(stack: ExitStack, out: IO[bytes]) -> dict[str, Subject]:
         "floor: msgspec encode + buffered write": floor(msgspec.json.Encoder().encode, out),
         "opsloop, handed over": handed_over(stack, redact=False),
         "opsloop, handed over, redacted": handed_over(stack, redact=True),
-        "opsloop, handed over, event()": handed_event(stack),
+        'opsloop, handed over, event("gauge")': handed_event(stack, "gauge"),
+        'opsloop, handed over, event("tool")': handed_event(stack, "tool"),
         "opsloop, at once": at_once(out, redact=False),
         "opsloop, at once, no field a column": at_once_attributes(out),
         "opsloop, at once, redacted": at_once(out, redact=True),

@@ -97,6 +97,24 @@ def test_a_full_buffer_drops_the_least_valuable_and_says_so_once(clock):
     assert sink.dropped == {"DEBUG": 2, "INFO": 1}
 
 
+def test_a_full_buffer_keeps_the_event_that_is_an_error_or_a_request():
+    """Of what event() hands over, a severity and the kind of a request are known before the buffer drops."""
+    gate = Gate()
+    sink = BufferedSink(gate, capacity=3, batch=1)
+    log = Logger(sink)
+    log.event("gauge", number=0)
+    assert gate.begun.wait(20)
+    log.event("tool", number=1, severity="error")
+    log.event("request", number=2)
+    for number in range(3, 9):
+        log.event("gauge", number=number)
+    gate.open.set()
+    sink.close(20)
+    numbers = [event.attributes["number"] for event in gate if event.event != "log.dropped"]
+    assert numbers == [0, 1, 2, 8]
+    assert sink.dropped == {"INFO": 5}
+
+
 def test_a_sink_that_does_not_answer_does_not_hold_the_host(clock):
     """flush() and close() give up when their time is over."""
     gate = Gate()

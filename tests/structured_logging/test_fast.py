@@ -13,13 +13,14 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from opsloop.clock import ManualClock, SeededIds
 from opsloop.errors import ConfigError
 from opsloop.event import FIELDS, Event, decode_event
 from opsloop.stream import MemoryStream
 from opsloop.structured_logging import BufferedSink, JsonLinesSink, Logger, Sampling
-from opsloop.structured_logging.context import CURRENT, Context
+from opsloop.structured_logging.context import CURRENT, Context, current, use
 from opsloop.structured_logging.handover import Handover
 from opsloop.structured_logging.record import make_event
 from opsloop.structured_logging.redact import is_clean, redact
@@ -70,8 +71,20 @@ class Kept(list):
         return 0
 
 
-def story(log, bound, contexts, message, calls):
-    """Write what a program writes: again and again at one place, in one context and another."""
+kinds = st.sampled_from(["gauge", "tool", "llm", "request", Tool.SEARCH, Loud("tool"), "", 7, None])
+
+
+class Told(list):
+    """An open scope that keeps what it is told."""
+
+    def observe(self, seen, *, counted):
+        """Keep."""
+        self.append((seen, counted))
+
+
+def story(log, bound, contexts, message, calls, kind):
+    """Write what a program writes: again and again at one place, in one context and another; return what it told."""
+    told = Told()
     bound_log = log.bind(**bound)
     for scoped in contexts:
         with log.scope(**scoped):
@@ -80,7 +93,13 @@ def story(log, bound, contexts, message, calls):
             bound_log.error(message, **calls[0])
             bound_log.info("plain", count=1, tool="search")
             bound_log.debug("below the level")
-            bound_log.event("gauge", **{name: value for name, value in calls[-1].items() if name != "ts_ns"})
+            for scope in (None, told):
+                with use(structs.replace(current(), scope=scope)):
+                    bound_log.event(kind, **calls[-1])
+                    bound_log.event(kind, count=1)
+                    bound_log.event(kind, ts_ns=None)
+                    bound_log.event(kind, ts_ns=5, input_tokens=7)
+    return told
 
 
 @settings(max_examples=60)
@@ -89,18 +108,24 @@ def story(log, bound, contexts, message, calls):
     contexts=st.lists(fields, min_size=1, max_size=2),
     message=texts | scalars,
     calls=st.lists(fields, min_size=1, max_size=3),
+    kind=kinds,
     secret=st.booleans(),
 )
-def test_every_way_gives_the_same_events(bound, contexts, message, calls, secret):
-    """Whatever is bound and passed: at once, handed over, and plain, redacted or not, the events are equal."""
+def test_every_way_gives_the_same_events(bound, contexts, message, calls, kind, secret):
+    """Whatever is bound and passed: at once, handed over, and plain, redacted or not, the events are equal.
+
+    So is what the open scope is told of them.
+    """
     options = {"clock": ManualClock("2026-01-05T09:00:00Z"), "service": "bot", "redact": secret}
     out, plain, behind = io.BytesIO(), Kept(), Kept()
-    story(Logger(plain, ids=SeededIds(1), **options), bound, contexts * 2, message, calls)
-    story(Logger(JsonLinesSink(out), ids=SeededIds(1), **options), bound, contexts * 2, message, calls)
+    said = (bound, contexts * 2, message, calls, kind)
+    told = story(Logger(plain, ids=SeededIds(1), **options), *said)
+    told_at_once = story(Logger(JsonLinesSink(out), ids=SeededIds(1), **options), *said)
     with BufferedSink(behind) as sink:
-        story(Logger(sink, ids=SeededIds(1), **options), bound, contexts * 2, message, calls)
+        told_over = story(Logger(sink, ids=SeededIds(1), **options), *said)
     assert [decode_event(line) for line in out.getvalue().splitlines()] == plain
     assert behind == plain
+    assert told_at_once == told_over == told
 
 
 attributes = st.dictionaries(st.sampled_from([*FIELDS, "level", "msg", "time", "a", "b"]), st.integers(), max_size=4)

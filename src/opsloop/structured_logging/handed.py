@@ -56,30 +56,40 @@ class HandedOutput(Output):
         return log
 
     def event(self, bound: Bound) -> Emit:
-        """Return a function that hands an event of any kind over."""
-        queue, draw, admit, put, made = self._queue, self._draw, self._admit, self._put, self._made
+        """Return a function that hands an event of any kind over.
+
+        It names no ``ts_ns``, or the interpreter would compare each field's name with that of the parameter.
+        """
+        queue, draw, admit, unlike, made = self._queue, self._draw, self._admit, self._unlike, self._made
         append, now_ns, context_now = self._appends[_LANE], self._now_ns, CURRENT.get
 
-        def event(kind: str, /, *, ts_ns: int | None = None, **fields: Any) -> None:
-            name = kind if type(kind) is str else text_of(kind)
-            if ts_ns is not None:
-                fields["ts_ns"] = ts_ns
+        def event(kind: str, /, **fields: Any) -> None:
             context = context_now()
-            if "severity" in fields or name == "request":
-                put(name, bound, fields, context)
-            else:
-                number = draw()
-                if number < queue.mark or admit(number, _INFO, _LANE):
-                    kept = frozen(fields) if is_tracked(fields) else fields
-                    append((number, _INFO, made, now_ns(), context, name, bound, kept))
-            if name in SPAN_KINDS:
-                observe(name, bound.fields | fields, context)
+            if (
+                type(kind) is not str
+                or kind == "request"
+                or "severity" in fields
+                or (context.scope is not None and kind in SPAN_KINDS)
+            ):
+                unlike(kind, bound, fields, context)
+                return
+            number = draw()
+            if number < queue.mark or admit(number, _INFO, _LANE):
+                kept = frozen(fields) if is_tracked(fields) else fields
+                append((number, _INFO, made, now_ns(), context, kind, bound, kept))
 
         return event
 
     def write(self, kind: str, fields: dict[str, Any], context: Context, *, ts_ns: int | None = None) -> None:
         """Hand an event of merged fields over."""
         self._put(kind, _UNBOUND, fields if ts_ns is None else {**fields, "ts_ns": ts_ns}, context)
+
+    def _unlike(self, kind: Any, bound: Bound, fields: dict[str, Any], context: Context) -> None:
+        """Hand over what is not like most events: it has another lane, or the open scope is told of it."""
+        name = kind if type(kind) is str else text_of(kind)
+        self._put(name, bound, fields, context)
+        if name in SPAN_KINDS:
+            observe(name, bound.fields | fields, context)
 
     def _put(self, kind: str, bound: Bound, fields: dict[str, Any], context: Context) -> None:
         """Hand an event over in the lane of its severity, and a request's line in the last that is dropped from."""
@@ -92,4 +102,7 @@ class HandedOutput(Output):
             self._appends[lane]((number, severity, self._made, self._now_ns(), context, kind, bound, frozen(fields)))
 
     def _made(self, ts_ns: int, context: Context, kind: str, bound: Bound, fields: dict[str, Any]) -> Event | None:
-        return self.make(kind, bound.fields | thawed(fields), context, ts_ns)
+        given = thawed(fields)
+        if given.get("ts_ns", ts_ns) is None:  # says what leaving it out says
+            del given["ts_ns"]
+        return self.make(kind, bound.fields | given, context, ts_ns)
