@@ -11,7 +11,7 @@ from enum import Enum, IntEnum
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -110,6 +110,9 @@ def story(log, bound, contexts, message, calls, kind):
     calls=st.lists(fields, min_size=1, max_size=3),
     kind=kinds,
     secret=st.booleans(),
+)
+@example(
+    bound={}, contexts=[{}], message="m", calls=[{"words": 1}, {"words": Decimal("1.50")}], kind="gauge", secret=True
 )
 def test_every_way_gives_the_same_events(bound, contexts, message, calls, kind, secret):
     """Whatever is bound and passed: at once, handed over, and plain, redacted or not, the events are equal.

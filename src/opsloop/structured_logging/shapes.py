@@ -8,6 +8,7 @@ an attribute that was a number so far takes numbers only, and the others are nam
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -29,7 +30,8 @@ A tuple, since that is what the interpreter takes apart quickest.
 _COLUMNS: Final = {column.name: column.type for column in msgspec.structs.fields(Event)}
 _SPECIAL: Final = RESERVED.difference(_COLUMNS) | {"event", "message", "severity", "ts_ns", "attributes", "rejected"}
 """Names that mean something other than the column or the attribute of that name."""
-_NUMBER: Final = int | float | bool | None
+_NUMBER: Final = int | float | bool | Decimal | None
+"""A ``Decimal`` is named, or ``msgspec.convert`` would take it for a float and round it: it is written as its text."""
 _NUMBERS: Final = frozenset({int, float, bool, type(None)})
 _MOST_SHAPES: Final = 1_000
 _MOST_NAMES: Final = 50
