@@ -21,7 +21,7 @@ from opsloop.structured_logging.baseline import (
     baselines_from_rows,
     baselines_statement,
 )
-from opsloop.structured_logging.correlate import tell
+from opsloop.structured_logging.correlation import tell
 from opsloop.structured_logging.trace import encode_otlp_traces, encode_trace_events
 from tests.strategies import events
 

@@ -15,7 +15,7 @@ from opsloop.errors import FilterError, InputError
 from opsloop.filter import ALL, And, Compare, Not, Op, Or, compile_filter
 from opsloop.structured_logging import Query, parse_query
 from opsloop.structured_logging.fields import field_of, value_of
-from opsloop.structured_logging.query import MAX_DEPTH
+from opsloop.structured_logging.grammar import MAX_DEPTH
 from opsloop.structured_logging.summary import Summary
 
 lark = pytest.importorskip("lark", reason="lark is not installed")

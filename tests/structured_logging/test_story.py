@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from opsloop.errors import InputError
 from opsloop.event import Event
 from opsloop.structured_logging import Logger, Story, correlate
-from opsloop.structured_logging.correlate import tell
+from opsloop.structured_logging.correlation import tell
 from opsloop.structured_logging.tree import critical_path, end_ns, is_span, plant, walk
 
 T = "a" * 32

@@ -11,29 +11,36 @@ Rule
 Limits
     The level thins ``log`` lines only, since the other kinds are measurements. Redaction finds what its rules describe,
     and no more. A story is as complete as what arrived; it says what it knows to be missing.
+
+What a logging process does without, the way back and the way to a server, loads on first use.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from opsloop.structured_logging.buffered import BufferedSink
 from opsloop.structured_logging.context import isolated, wrap
-from opsloop.structured_logging.correlate import correlate
-from opsloop.structured_logging.exporter import Exporter
-from opsloop.structured_logging.find import query
-from opsloop.structured_logging.format import format_query
-from opsloop.structured_logging.handler import LoggingHandler
-from opsloop.structured_logging.journey import Journey, journey
 from opsloop.structured_logging.logger import Logger, log
 from opsloop.structured_logging.patterns import Pattern
 from opsloop.structured_logging.propagation import incoming, outgoing
-from opsloop.structured_logging.query import Query, parse_query
 from opsloop.structured_logging.redact import Rules, redact
 from opsloop.structured_logging.sample import Sampling
 from opsloop.structured_logging.scope import RequestScope, StepScope
 from opsloop.structured_logging.sinks import JsonLinesSink, Tee
-from opsloop.structured_logging.spool import Spool
-from opsloop.structured_logging.story import Story
-from opsloop.structured_logging.summary import Summary, summarise
+
+if TYPE_CHECKING:
+    from opsloop.structured_logging.correlation import correlate
+    from opsloop.structured_logging.exporter import Exporter
+    from opsloop.structured_logging.find import query
+    from opsloop.structured_logging.format import format_query
+    from opsloop.structured_logging.grammar import Query, parse_query
+    from opsloop.structured_logging.handler import LoggingHandler
+    from opsloop.structured_logging.journeys import Journey, journey
+    from opsloop.structured_logging.spool import Spool
+    from opsloop.structured_logging.story import Story
+    from opsloop.structured_logging.summary import Summary, summarise
 
 __all__ = [
     "BufferedSink",
@@ -65,3 +72,33 @@ __all__ = [
     "summarise",
     "wrap",
 ]
+
+_HOMES = {
+    "Exporter": "exporter",
+    "Journey": "journeys",
+    "LoggingHandler": "handler",
+    "Query": "grammar",
+    "Spool": "spool",
+    "Story": "story",
+    "Summary": "summary",
+    "correlate": "correlation",
+    "format_query": "format",
+    "journey": "journeys",
+    "parse_query": "grammar",
+    "query": "find",
+    "summarise": "summary",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'opsloop.structured_logging' has no attribute {name!r}")
+    value = getattr(import_module(f"opsloop.structured_logging.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -11,11 +11,11 @@ from opsloop.event import Event
 from opsloop.filter import Filter
 from opsloop.settings import Settings
 from opsloop.stream import Database
-from opsloop.structured_logging.correlate import correlate
+from opsloop.structured_logging.correlation import correlate
 from opsloop.structured_logging.export import MEDIA_TYPES, export
 from opsloop.structured_logging.facets import Facet, Histogram
-from opsloop.structured_logging.journey import MAX_REQUESTS, Journey, journey
-from opsloop.structured_logging.query import parse_query
+from opsloop.structured_logging.grammar import parse_query
+from opsloop.structured_logging.journeys import MAX_REQUESTS, Journey, journey
 from opsloop.structured_logging.sql import (
     facets_from_rows,
     facets_statement,

@@ -7,7 +7,7 @@ from opsloop.errors import FilterError
 from opsloop.event import Event
 from opsloop.filter import ALL, And, Filter, equals
 from opsloop.stream import Source
-from opsloop.structured_logging.query import Query, parse_query
+from opsloop.structured_logging.grammar import Query, parse_query
 
 __all__ = ["query"]
 

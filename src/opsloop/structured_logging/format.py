@@ -8,7 +8,7 @@ from typing import Final
 
 from opsloop.filter import INTEGER_FIELDS, And, Compare, Filter, Not, Op, Or
 from opsloop.structured_logging.fields import field_name
-from opsloop.structured_logging.query import NAME
+from opsloop.structured_logging.grammar import NAME
 
 __all__ = ["format_query"]
 
@@ -18,7 +18,7 @@ _SAFE: Final = re.compile(r"[\w./%+@#-]+")
 def format_query(where: Filter) -> str:
     """Write a filter as a query line that means the same.
 
-    >>> from opsloop.structured_logging.query import parse_query
+    >>> from opsloop.structured_logging.grammar import parse_query
     >>> format_query(parse_query('tool:retrieve (tenant:acme OR -error:true) "timed out"', now_ns=0).where)
     'tool:retrieve (tenant:acme OR -error:true) "timed out"'
     """

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any, Final
 
 from opsloop.clock import Clock, Ids, SystemClock, SystemIds
-from opsloop.errors import ConfigError
-from opsloop.settings import LogSettings, environment, load_settings
 from opsloop.stream import Sink
 from opsloop.structured_logging.buffered import BufferedSink
 from opsloop.structured_logging.context import Context, current, use
 from opsloop.structured_logging.decorators import Measure, traced
-from opsloop.structured_logging.exporter import Exporter
 from opsloop.structured_logging.handed import HandedOutput
 from opsloop.structured_logging.lines import LineOutput
 from opsloop.structured_logging.output import Bound, Emit, Log, Output, rules_of
 from opsloop.structured_logging.redact import Rules
 from opsloop.structured_logging.sample import Sampling
 from opsloop.structured_logging.scope import RequestScope, StepScope
-from opsloop.structured_logging.sinks import JsonLinesSink, Tee
-from opsloop.structured_logging.spool import Spool
+from opsloop.structured_logging.sinks import JsonLinesSink
 
 __all__ = ["DefaultLogger", "Logger", "log"]
 
@@ -172,13 +167,9 @@ class DefaultLogger(Logger):
         return getattr(self, name)
 
     def _read_settings(self) -> None:
-        problem = ""
-        try:
-            settings = load_settings().log
-            sink = _default_sink(settings)
-        except (ConfigError, OSError) as cause:
-            settings, problem = LogSettings(), str(cause)
-            sink = _default_sink(settings)
+        from opsloop.structured_logging.configured import configured  # noqa: PLC0415 - an own Logger needs no settings
+
+        settings, sink, problem = configured()
         stamp = {"service": settings.service, "environment": settings.environment, "release": settings.release}
         output = _output(
             sink,
@@ -191,17 +182,6 @@ class DefaultLogger(Logger):
         self._set_up(output, Bound())
         if problem:
             self.warning(f"default log settings are in use: {problem}")
-
-
-def _default_sink(settings: LogSettings) -> Sink:
-    """Return standard output, and behind a buffer the server too when the settings name one."""
-    lines = JsonLinesSink(sys.stdout)
-    if not settings.export_url:
-        return lines
-    spool = Spool(settings.export_spool) if settings.export_spool else None
-    variables = environment()
-    token = variables.get("OPSLOOP_INGEST_TOKEN") or variables.get("OPSLOOP_TOKEN") or ""
-    return BufferedSink(Tee(lines, Exporter(settings.export_url, token=token, spool=spool)))
 
 
 def _output(sink: Sink, **options: Any) -> Output:

@@ -21,7 +21,7 @@ from opsloop.errors import InputError
 from opsloop.event import Event
 from opsloop.filter import Statement
 from opsloop.stream import Database
-from opsloop.structured_logging.query import Query, parse_query
+from opsloop.structured_logging.grammar import Query, parse_query
 from opsloop.structured_logging.rows import event_of, newest_statement, stored_statement
 
 __all__ = ["CAPACITY", "PAGE", "Stretch", "Tail", "asked_of", "look"]

@@ -27,7 +27,7 @@ def encode_otlp_traces(story: Story) -> bytes:
     """Return the body of an OTLP/HTTP JSON request for ``/v1/traces``.
 
     >>> span = Event(ts_ns=1, event="tool", trace_id="a" * 32, span_id="b" * 16, request_id="r", error=True)
-    >>> from opsloop.structured_logging.correlate import tell
+    >>> from opsloop.structured_logging.correlation import tell
     >>> b'"status":{"code":2' in encode_otlp_traces(tell([span], "r"))
     True
     """
@@ -70,7 +70,7 @@ def encode_trace_events(story: Story) -> bytes:
 
     What overlaps without being nested lies on a track of its own, since a track shows only what is nested.
 
-    >>> from opsloop.structured_logging.correlate import tell
+    >>> from opsloop.structured_logging.correlation import tell
     >>> encode_trace_events(tell([Event(ts_ns=5000, event="tool", span_id="s", duration_us=2)], "r"))[:62]
     b'{"displayTimeUnit":"ms","traceEvents":[{"name":"tool","cat":"t'
     """

@@ -11,7 +11,7 @@ from opsloop.errors import InputError, NotFoundError
 from opsloop.event import Event
 from opsloop.filter import And, Compare, Filter, Op, Or
 from opsloop.stream import Source
-from opsloop.structured_logging.correlate import tell
+from opsloop.structured_logging.correlation import tell
 from opsloop.structured_logging.story import duration_text, label
 
 __all__ = ["MAX_REQUESTS", "Episode", "Journey", "journey"]
