@@ -24,6 +24,7 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from contextlib import ExitStack
+from contextvars import Context, copy_context
 from pathlib import Path
 from statistics import median
 from typing import IO, Any
@@ -52,13 +53,18 @@ class Subject:
         settle: Callable[[], Any] = lambda: None,
         first: str = MESSAGE,
         fields: str = "keywords",
+        context: Context | None = None,
     ):
         self.call = call
         self.settle = settle
         self.first = first
         self.fields = fields
+        self.context = context or copy_context()
 
     def seconds(self) -> float:
+        return self.context.run(self._seconds)
+
+    def _seconds(self) -> float:
         call, first = self.call, self.first
         if self.fields == "keywords":
             began = time.perf_counter()
@@ -95,9 +101,12 @@ def handed_over(stack: ExitStack, *, redact: bool) -> Subject:
     return Subject(Logger(sink, redact=redact).bind(**BOUND).info, settle=sink.flush)
 
 
-def handed_event(stack: ExitStack, kind: str) -> Subject:
+def handed_event(stack: ExitStack, kind: str, *, in_request: bool = False) -> Subject:
     sink = stack.enter_context(BufferedSink(Discard(), capacity=100_000))
-    return Subject(Logger(sink).bind(**BOUND).event, settle=sink.flush, first=kind)
+    log, context = Logger(sink).bind(**BOUND), copy_context()
+    if in_request:
+        context.run(log.request().__enter__)
+    return Subject(log.event, settle=sink.flush, first=kind, context=context)
 
 
 def at_once(out: IO[bytes], *, redact: bool, flush: bool = False) -> Subject:
@@ -246,6 +255,7 @@ def subjects(stack: ExitStack, out: IO[bytes]) -> dict[str, Subject]:
         "opsloop, handed over, redacted": handed_over(stack, redact=True),
         'opsloop, handed over, event("gauge")': handed_event(stack, "gauge"),
         'opsloop, handed over, event("tool")': handed_event(stack, "tool"),
+        'opsloop, handed over, event("tool") in a request': handed_event(stack, "tool", in_request=True),
         "opsloop, at once": at_once(out, redact=False),
         "opsloop, at once, no field a column": at_once_attributes(out),
         "opsloop, at once, redacted": at_once(out, redact=True),

@@ -72,6 +72,17 @@ def test_a_request_ends_in_one_canonical_line(log, memory, clock):
     assert {event.request_id for event in memory} == {"req-1"}
 
 
+def test_a_request_sums_up_model_calls_and_the_steps_right_below_it(memory, clock, ids):
+    """A tool's tokens are not counted, and an event that says its own span says whose step it is."""
+    log = Logger(memory, clock=clock, ids=ids)
+    with log.request():
+        log.event("tool", tool="search", input_tokens=5, duration_us=1)
+        log.event("tool", tool="read", span_id="1" * 16, parent_span_id="2" * 16, duration_us=2)
+        log.event("llm", input_tokens=7, duration_us=3)
+    line = next(event for event in memory if event.event == "request")
+    assert (line.input_tokens, line.attributes["stages"]) == (7, {"search": 1, "llm": 3})
+
+
 def test_a_model_call_around_another_is_counted_once(log, memory):
     """A wrapper that repeats its inner call's tokens adds nothing to the request's."""
     with log.request(), log.step("llm", input_tokens=10), log.step("agent"):

@@ -65,18 +65,15 @@ class HandedOutput(Output):
 
         def event(kind: str, /, **fields: Any) -> None:
             context = context_now()
-            if (
-                type(kind) is not str
-                or kind == "request"
-                or "severity" in fields
-                or (context.scope is not None and kind in SPAN_KINDS)
-            ):
+            if type(kind) is not str or kind == "request" or "severity" in fields:
                 unlike(kind, bound, fields, context)
                 return
             number = draw()
             if number < queue.mark or admit(number, _INFO, _LANE):
                 kept = frozen(fields) if is_tracked(fields) else fields
                 append((number, _INFO, made, now_ns(), context, kind, bound, kept))
+            if context.scope is not None and kind in SPAN_KINDS:
+                observe(kind, bound.fields | fields, context)
 
         return event
 
@@ -85,7 +82,7 @@ class HandedOutput(Output):
         self._put(kind, _UNBOUND, fields if ts_ns is None else {**fields, "ts_ns": ts_ns}, context)
 
     def _unlike(self, kind: Any, bound: Bound, fields: dict[str, Any], context: Context) -> None:
-        """Hand over what is not like most events: it has another lane, or the open scope is told of it."""
+        """Hand over what may have another lane than most events."""
         name = kind if type(kind) is str else text_of(kind)
         self._put(name, bound, fields, context)
         if name in SPAN_KINDS:

@@ -143,6 +143,8 @@ def text_of(value: Any) -> str:
     >>> text_of(ValueError("no such index")), text_of(chr(0xD800))
     ('no such index', '?')
     """
+    if type(value) is str and value.isascii():  # as most are
+        return value
     try:
         return str(value.value if isinstance(value, Enum) else value).encode("utf-8", "replace").decode()
     except FOREIGN_FAILURES:

@@ -211,7 +211,7 @@ class StepScope(_Timed):
         fields = {**self._fields, "span_id": self.span_id}
         self._output.write(self.kind, fields, self._outer, ts_ns=self._start_ns)
         if self._parent is not None:
-            self._parent.observe(seen(self.kind, fields), counted=self._counted)
+            self._parent.observe(seen(self.kind, fields, parent=fields.get("parent_span_id")), counted=self._counted)
 
     def observe(self, seen: Seen, *, counted: bool) -> None:
         """Hand an event on to the request, and remember whether it brought the tokens that this step repeats."""

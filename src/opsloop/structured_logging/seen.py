@@ -22,31 +22,31 @@ AMOUNTS: Final = ("input_tokens", "output_tokens", "cost_microusd")
 def observe(kind: str, fields: Mapping[str, Any], context: Context) -> None:
     """Tell the open scope of a span event that was written without a scope of its own."""
     if context.scope is not None and kind != "request":
-        here = {} if "span_id" in fields else {"parent_span_id": context.fields.get("span_id", "")}
-        context.scope.observe(seen(kind, {**fields, **here}), counted=False)
+        parent = fields.get("parent_span_id") if "span_id" in fields else context.fields.get("span_id")
+        context.scope.observe(seen(kind, fields, parent=parent), counted=False)
 
 
-def seen(kind: str, fields: Mapping[str, Any]) -> Seen:
-    """Read what a scope needs from an event's fields, each only where it has the column's type.
+def seen(kind: str, fields: Mapping[str, Any], *, parent: Any) -> Seen:
+    """Read what a scope needs from an event's fields and its parent's id, each only where it has the column's type.
 
-    >>> seen("llm", {"input_tokens": 7, "output_tokens": "many", "error": 1})
+    >>> seen("llm", {"input_tokens": 7, "output_tokens": "many", "error": 1}, parent=None)
     Seen(kind='llm', stage='llm', parent_span_id='', duration_us=None, amounts={'input_tokens': 7}, error=False, \
 error_type='')
     """
     duration_us = fields.get("duration_us")
+    counted = AMOUNTS if kind in MODEL_CALLS else ()
     return Seen(
         kind=kind,
-        stage=_text(fields, "tool") or kind,
-        parent_span_id=_text(fields, "parent_span_id"),
+        stage=_text(fields.get("tool")) or kind,
+        parent_span_id=_text(parent),
         duration_us=duration_us if _is_count(duration_us) else None,
-        amounts={name: fields[name] for name in AMOUNTS if kind in MODEL_CALLS and _is_count(fields.get(name))},
+        amounts={name: fields[name] for name in counted if _is_count(fields.get(name))},
         error=fields.get("error") is True,
-        error_type=_text(fields, "error_type"),
+        error_type=_text(fields.get("error_type")),
     )
 
 
-def _text(fields: Mapping[str, Any], name: str) -> str:
-    value = fields.get(name)
+def _text(value: Any) -> str:
     return "" if value is None else text_of(value)
 
 
