@@ -131,6 +131,20 @@ def test_every_way_gives_the_same_events(bound, contexts, message, calls, kind, 
     assert told_at_once == told_over == told
 
 
+@given(bound=fields, said=fields)
+def test_every_way_ends_a_scope_with_the_same_event(bound, said):
+    """Whatever a request and a step are given, their events are equal: plain, at once, and handed over."""
+    options = {"clock": ManualClock("2026-01-05T09:00:00Z")}
+    out, plain, behind = io.BytesIO(), Kept(), Kept()
+    with BufferedSink(behind) as sink:
+        for kept in (plain, JsonLinesSink(out), sink):
+            log = Logger(kept, ids=SeededIds(1), **options).bind(**bound)
+            with log.request(**said), log.step("tool", **said):
+                pass
+    assert lines(out) == plain
+    assert behind == plain
+
+
 attributes = st.dictionaries(st.sampled_from([*FIELDS, "level", "msg", "time", "a", "b"]), st.integers(), max_size=4)
 
 

@@ -79,7 +79,7 @@ class HandedOutput(Output):
 
     def write(self, kind: str, fields: dict[str, Any], context: Context, *, ts_ns: int | None = None) -> None:
         """Hand an event of merged fields over."""
-        self._put(kind, _UNBOUND, fields if ts_ns is None else {**fields, "ts_ns": ts_ns}, context)
+        self._put(kind, _UNBOUND, fields, context, ts_ns=ts_ns)
 
     def _unlike(self, kind: Any, bound: Bound, fields: dict[str, Any], context: Context) -> None:
         """Hand over what may have another lane than most events."""
@@ -88,7 +88,9 @@ class HandedOutput(Output):
         if name in SPAN_KINDS:
             observe(name, bound.fields | fields, context)
 
-    def _put(self, kind: str, bound: Bound, fields: dict[str, Any], context: Context) -> None:
+    def _put(
+        self, kind: str, bound: Bound, fields: dict[str, Any], context: Context, *, ts_ns: int | None = None
+    ) -> None:
         """Hand an event over in the lane of its severity, and a request's line in the last that is dropped from."""
         severity = _INFO
         if "severity" in fields:
@@ -96,7 +98,8 @@ class HandedOutput(Output):
         lane = LANES[-1] if kind == "request" else LANES[severity]
         number = self._draw()
         if number < self._queue.mark or self._admit(number, severity, lane):
-            self._appends[lane]((number, severity, self._made, self._now_ns(), context, kind, bound, frozen(fields)))
+            at_ns = self._now_ns() if ts_ns is None else ts_ns
+            self._appends[lane]((number, severity, self._made, at_ns, context, kind, bound, frozen(fields)))
 
     def _made(self, ts_ns: int, context: Context, kind: str, bound: Bound, fields: dict[str, Any]) -> Event | None:
         given = thawed(fields)
