@@ -128,6 +128,7 @@ class _Found:
         self.pool = _Pool()
         self.attributes = _Attributes(spans, self.pool)
         self.odd: Mask = np.ones(size, np.bool_)
+        self.rooted: Mask = _edges(spans.parent_span_id)[0] > 0
         self.plans: list[Plan] = []
         self.plan_of: Numbers = np.zeros(size, np.int64)
         self.events: list[str] = ["", "llm", "embed", "tool", "retrieve"]
@@ -186,28 +187,35 @@ class _Found:
 
     def _tell_kinds(self, rows: Numbers, plan: Plan) -> None:
         """Ask the definition for the kind of an event, once for each combination of marks."""
-        spans, starts = self.spans, self.spans.starts[rows]
-        rootless = np.asarray(pc.equal(spans.parent_span_id.take(pa.array(rows)), "").cast(pa.int8()))
-        combined = (spans.kind[rows] == mapping.SPAN_KIND_SERVER) * 2 + rootless
-        texts = {}
-        for position in plan.marks:
-            name, marked = plan.names[position], spans.texts.take(pa.array(starts + position))
-            if name in TOOL_MARKS:  # only that it is there matters
-                marked = pc.if_else(pc.equal(marked, ""), "", "a tool")
-            texts[name] = marked
-            coded = marked.dictionary_encode()
-            combined = combined * len(coded.dictionary) + np.asarray(coded.indices)
-            combined = np.unique(combined, return_inverse=True)[1]
-        _, first, of = np.unique(combined, return_index=True, return_inverse=True)
-        kinds = []
-        for row in first.tolist():
-            marks = Attributes({name: marked[row].as_py() for name, marked in texts.items()})
-            parent = "" if rootless[row] else "another"
-            kind = mapping.span_kind(bare_span(marks, kind=int(spans.kind[rows[row]]), parent_span_id=parent))
-            if kind not in self.events:
-                self.events.append(kind)
-            kinds.append(self.events.index(kind))
-        self.event[rows] = np.array(kinds)[of]
+        names = [plan.names[position] for position in plan.marks]
+        columns = [
+            self.spans.kind[rows].tolist(),
+            self.rooted[rows].tolist(),
+            *(self._marks(plan.names[position], self.spans.starts[rows] + position) for position in plan.marks),
+        ]
+        known: dict[tuple[Any, ...], int] = {}
+        events = []
+        for told in zip(*columns, strict=True):
+            event = known.get(told)
+            if event is None:
+                kind, rooted, *marks = told
+                span = bare_span(
+                    Attributes(zip(names, marks, strict=True)), kind=kind, parent_span_id="another" if rooted else ""
+                )
+                event = known[told] = self._number_of(mapping.span_kind(span))
+            events.append(event)
+        self.event[rows] = events
+
+    def _marks(self, name: str, places: Numbers) -> list[str]:
+        """Return what marks say; of a mark of a tool it only matters that it is there."""
+        if name in TOOL_MARKS:
+            return ["a tool" if filled else "" for filled in self.attributes.filled[places].tolist()]
+        return list(self.spans.texts.take(pa.array(places)).to_pylist())
+
+    def _number_of(self, event: str) -> int:
+        if event not in self.events:
+            self.events.append(event)
+        return self.events.index(event)
 
     def _find_content(self, rows: Numbers, plan: Plan) -> None:
         """Find what was asked and answered: a text that stands for itself by its number, all else by the definition."""

@@ -74,6 +74,7 @@ NAMES: Final = frozenset(
 )
 """Every name that content is looked for in, besides those that :data:`INDEXED` matches."""
 MAX_SLOTS: Final = 10_000
+_DECODE: Final = msgspec.json.Decoder().decode
 _DOCUMENT: Final = re.compile(r"retrieval\.documents\.(\d{1,6})\.document\.(id|score|content)")
 _MESSAGE: Final = re.compile(
     r"(gen_ai\.prompt|gen_ai\.completion|llm\.input_messages|llm\.output_messages)\.(\d{1,6})\.(?:message\.)?content"
@@ -227,7 +228,7 @@ def _finish_reason(values: Iterable[Any]) -> str:
     for value in values:
         reasons = _decoded(value, value) if isinstance(value, str) and value.startswith("[") else value
         if isinstance(reasons, list):
-            reasons = ", ".join(item for item in reasons if isinstance(item, str))
+            reasons = ", ".join([item for item in reasons if isinstance(item, str)])
         if reasons and isinstance(reasons, str):
             return reasons
     return ""
@@ -238,7 +239,7 @@ def _decoded(value: Any, otherwise: Any = None) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return msgspec.json.decode(value)
+        return _DECODE(value)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return otherwise
 
@@ -251,19 +252,20 @@ def _messages(value: Any, *, role: str) -> str:
     for message in reversed(messages):
         if isinstance(message, dict) and message.get("role", role) == role:
             parts = message.get("parts", message.get("content", ""))
-            text = parts if isinstance(parts, str) else "\n".join(_part_texts(parts))
+            text = parts if isinstance(parts, str) else _part_texts(parts)
             text = text or "\n".join(_calls(parts)) or "\n".join(_calls(message.get("tool_calls")))
             if text:
                 return text
     return ""
 
 
-def _part_texts(parts: Any) -> Iterable[str]:
-    for part in parts if isinstance(parts, list) else ():
-        if isinstance(part, dict) and part.get("type") == "text":
-            content = part.get("content", part.get("text", ""))
-            if isinstance(content, str):
-                yield content
+def _part_texts(parts: Any) -> str:
+    """Return the texts among the parts of a message, a line each."""
+    if not isinstance(parts, list):
+        return ""
+    spoken = [part for part in parts if isinstance(part, dict) and part.get("type") == "text"]
+    texts = [part["content"] if "content" in part else part.get("text", "") for part in spoken]
+    return "\n".join([text for text in texts if isinstance(text, str)])
 
 
 def _calls(parts: Any) -> Iterable[str]:
