@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from opsloop.clock import NANOSECONDS, SystemClock
+from opsloop.clock import NANOSECONDS, SystemClock, utc
 from opsloop.event import encode_event
 from opsloop.sim import Fault, SupportBot
 
@@ -33,12 +33,13 @@ def opsloop(*arguments, cwd, code=0, stdin=None):
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
-    """A folder whose store holds the last hour of a bot with a broken retriever, ingested from a file."""
+    """A folder whose store holds an hour of a bot whose retriever broke lately, and what it does while tests run."""
     folder = tmp_path_factory.mktemp("cli")
     now_ns = SystemClock().now_ns()
-    fault = Fault("retriever_outage", now_ns - HOUR // 4, now_ns, 0.5)
+    until_ns = now_ns + HOUR // 4
+    fault = Fault("retriever_outage", now_ns - HOUR // 4, until_ns, 0.5)
     bot = SupportBot(start_ns=now_ns - HOUR, seed=1, faults=[fault])
-    events = list(bot.events(now_ns - HOUR, now_ns))
+    events = list(bot.events(now_ns - HOUR, until_ns))
     (folder / "bot.jsonl").write_bytes(b"".join(encode_event(event) + b"\n" for event in events))
     out, _ = opsloop("ingest", "bot.jsonl", cwd=folder)
     assert out == f"{len(events):,} events stored in .opsloop, 0 lines rejected\n"
@@ -47,7 +48,8 @@ def filled(tmp_path_factory):
 
 def test_failed_retrievals_are_found_and_one_is_told_whole(filled):
     """The query finds failures only, as lines that can be ingested again, and correlate tells one of them."""
-    out, _ = opsloop("logs", "event:retrieve tool:retrieve error:true", "--json", cwd=filled)
+    asked = ("logs", "event:retrieve tool:retrieve error:true", "--json", "--to", utc(SystemClock().now_ns()))
+    out, _ = opsloop(*asked, cwd=filled)
     found = [json.loads(line) for line in out.splitlines()]
     assert found
     assert all(event["event"] == "retrieve" and event["error"] for event in found)
@@ -58,7 +60,7 @@ def test_failed_retrievals_are_found_and_one_is_told_whole(filled):
         opsloop("ingest", "-", cwd=filled, stdin=out)[0]
         == f"{len(found):,} events stored in .opsloop, 0 lines rejected\n"
     )
-    again, _ = opsloop("logs", "event:retrieve tool:retrieve error:true", "--json", cwd=filled)
+    again, _ = opsloop(*asked, cwd=filled)
     assert sorted(again.splitlines()) == sorted(out.splitlines())
 
 

@@ -87,6 +87,21 @@ def test_every_panel_can_be_painted(panel):
     assert len(data) > 1000
 
 
+@pytest.mark.parametrize("family", module.FAMILIES[1:])
+def test_a_font_is_found_that_the_painter_does_not_take_by_itself(monkeypatch, family):
+    """Where "sans-serif" means nothing to the painter, it is told the first usual family that it can write with."""
+    told = []
+
+    def paint(*, svg_string, sans_serif_family="", **options):
+        told.append((svg_string, sans_serif_family, options))
+        return svg_string.encode() if sans_serif_family == family else b"no letters"
+
+    monkeypatch.setattr(module, "_painter", lambda: paint)
+    picture = panel_svg(ANSWER, "errors")
+    assert module.png(picture, zoom=3) == picture.encode()
+    assert told[-1] == (picture, family, {"zoom": 3})
+
+
 def test_without_the_painter_or_a_font_it_says_what_to_install(monkeypatch):
     """A missing library and a machine without fonts are told apart; no picture loses its numbers in silence."""
     monkeypatch.setattr(module, "_painter", lambda: lambda **_: b"the same whatever is written")

@@ -2,7 +2,8 @@
 
 The SVG is the picture; this only paints it, with resvg, in the light colours, and twice as large for sharp screens. It
 needs no network and no browser. It needs a font on the machine and says so where there is none, or the numbers would be
-missing from the picture without a word.
+missing from the picture without a word. Which font "sans-serif" is, the painter does not always know: then it is told
+the first of :data:`FAMILIES` that is there.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from typing import Any, Final
 
 from opsloop.errors import ConfigError
 
-__all__ = ["png"]
+__all__ = ["FAMILIES", "png"]
 
+FAMILIES: Final = ("", "DejaVu Sans", "Liberation Sans", "Noto Sans", "Ubuntu", "Cantarell", "Arial", "Helvetica")
+"""What to take for sans-serif, the preferred first; "" is what the painter takes by itself."""
 _LETTER: Final = (
     '<svg xmlns="http://www.w3.org/2000/svg" width="16" height="16">'
     '<text y="12" font-family="sans-serif" font-size="12">{}</text></svg>'
@@ -25,9 +28,11 @@ def png(picture: str, *, zoom: float = 2.0) -> bytes:
     Raises :class:`ConfigError` without the painter or without any font.
     """
     paint = _painter()
-    if paint(svg_string=_LETTER.format("0")) == paint(svg_string=_LETTER.format("")):
-        raise ConfigError("there is no font to write with", fix="install one, such as the package fonts-dejavu-core")
-    return bytes(paint(svg_string=picture, zoom=zoom))
+    for family in FAMILIES:
+        font = {"sans_serif_family": family} if family else {}
+        if paint(svg_string=_LETTER.format("0"), **font) != paint(svg_string=_LETTER.format(""), **font):
+            return bytes(paint(svg_string=picture, zoom=zoom, **font))
+    raise ConfigError("there is no font to write with", fix="install one, such as the package fonts-dejavu-core")
 
 
 def _painter() -> Any:
