@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from redis.crc import key_slot
 
+from opsloop.clock import ManualClock
 from opsloop.rate_limit import Context, Limiter, policy_from_settings
 from opsloop.settings import LimitSettings
 from tests.rate_limit.redis_server import wait_for
@@ -81,10 +83,35 @@ def slot(redis_cluster):
         moved.move(moved.home)
 
 
-def gate_of(slot, redis_store, redis_cluster, amount):
-    """A limiter of one rate for each tenant, that refills too slowly to matter."""
-    limit = LimitSettings(id="rate", lever="rate", amount=amount, per="week")
-    return Limiter(policy_from_settings([limit]), store=redis_store(url=redis_cluster.url, prefix=slot.prefix))
+def gate_of(slot, redis_store, redis_cluster, amount, *more, **options):
+    """A limiter of one rate for each tenant, that refills too slowly to matter, and of more limits if wanted."""
+    limits = [LimitSettings(id="rate", lever="rate", amount=amount, per="week"), *more]
+    store = redis_store(url=redis_cluster.url, prefix=slot.prefix, **options)
+    return Limiter(policy_from_settings(limits), store=store)
+
+
+@pytest.fixture(params=[False, True], ids=["thread", "loop"])
+def calling(request):
+    """A function that lets a limiter do something, from a thread or from a loop, and returns what came of it."""
+    if not request.param:
+        yield lambda gate, verb, *arguments: getattr(gate, verb)(*arguments)
+        return
+    gates = {}
+    with asyncio.Runner() as runner:
+
+        def call(gate, verb, *arguments):
+            gates[id(gate)] = gate
+            return runner.run(getattr(gate, f"{verb}_async")(*arguments))
+
+        yield call
+        for gate in gates.values():
+            runner.run(gate._store.aclose())
+
+
+def refusals(slot):
+    """How often a node has said that several keys cannot be looked at together now."""
+    told = [node.admin.info("errorstats").get("errorstat_TRYAGAIN", {"count": 0}) for node in slot.nodes.values()]
+    return sum(each["count"] for each in told)
 
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["thread", "loop"])
@@ -108,3 +135,41 @@ def test_each_step_of_a_move_is_followed(slot, redis_store, redis_cluster, async
         decisions += [gate.admit(ACME) for _ in range(10)]
     assert [decision.degraded for decision in decisions if decision.degraded or not decision.allowed] == []
     assert [decision.limits["rate"].remaining for decision in decisions] == list(range(49, 9, -1))
+
+
+SLOTS = LimitSettings(id="slots", lever="concurrency", amount=50)
+
+
+def test_what_several_keys_decide_waits_for_the_end_of_a_move(slot, redis_store, redis_cluster, calling):
+    """A rate and slots: asked again and again while the slot moves, the admission comes true once it has moved."""
+    gate = gate_of(slot, redis_store, redis_cluster, 50, SLOTS)
+    assert calling(gate, "admit", ACME).allowed
+    target = slot.others()[0]
+    slot.begin(target)
+    before = refusals(slot)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(calling, gate, "admit", ACME)
+        wait_for(lambda: refusals(slot) >= before + 3, what="three tries")
+        slot.hand_over(target)
+        slot.end(target)
+        decision = waiting.result()
+    assert (decision.status, decision.degraded) == ("allowed", "")
+    assert {name: limit.remaining for name, limit in decision.limits.items()} == {"rate": 48, "slots": 48}
+
+
+def test_a_move_that_takes_too_long_fails_only_what_asked_for_its_slot(slot, redis_store, redis_cluster, calling):
+    """Each admission there runs out of time by itself; nobody else waits, and it goes on as soon as it has moved."""
+    gate = gate_of(slot, redis_store, redis_cluster, 50, SLOTS, clock=ManualClock(), deadline_seconds=0.3)
+    other = Context(tenant="other")
+    held = calling(gate, "admit", ACME)
+    assert held.allowed
+    target = slot.others()[0]
+    slot.begin(target)
+    for number in range(5):
+        refused = calling(gate, "admit", ACME)
+        assert (refused.status_code, refused.degraded) == (503, f"{gate._store._address!r} is moving a slot")
+        assert calling(gate, "admit", other).limits["rate"].remaining == 49 - number
+    slot.hand_over(target)
+    slot.end(target)
+    admitted = calling(gate, "admit", ACME)
+    assert {name: limit.remaining for name, limit in admitted.limits.items()} == {"rate": 48, "slots": 48}

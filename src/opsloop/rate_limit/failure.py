@@ -13,16 +13,21 @@ from typing import Final
 import msgspec
 
 from opsloop.clock import NANOSECONDS, Clock
+from opsloop.errors import StoreError
 from opsloop.rate_limit.context import Amounts
 from opsloop.rate_limit.decision import Decision, Demand, Receipt, Request
 from opsloop.rate_limit.gcra import Rate
 from opsloop.rate_limit.limit import Limit
 from opsloop.rate_limit.memory import MemoryStore
 
-__all__ = ["Breaker", "Fallback", "share"]
+__all__ = ["Breaker", "Fallback", "MovingError", "share"]
 
 FAILURES: Final = 3
 COOL_DOWN_NS: Final = NANOSECONDS
+
+
+class MovingError(StoreError):
+    """A slot of a Cluster is moving, so several of its keys cannot be looked at together now; others can."""
 
 
 class Breaker:

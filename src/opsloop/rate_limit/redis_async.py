@@ -17,7 +17,7 @@ import redis
 from redis.exceptions import NoScriptError, RedisError
 
 from opsloop.errors import StoreError
-from opsloop.rate_limit.redis_core import Steps
+from opsloop.rate_limit.redis_core import Steps, granted
 from opsloop.rate_limit.redis_dial import dial_async, failure
 from opsloop.rate_limit.redis_route import HOPS, Node, Route
 from opsloop.rate_limit.redis_script import ASKING, MERGED, Script, merged, split, together, wire, wire_source
@@ -62,15 +62,16 @@ class AsyncDriver:
 
     async def run(self, steps: Steps[T]) -> T:
         """Carry steps through to their value."""
+        until = self.loop.time() + self._deadline
         try:
-            script = next(steps)
+            step = next(steps)
             while True:
                 try:
-                    reply = await self._call(script)
+                    reply = await (self._rest(step, until) if isinstance(step, float) else self._call(step))
                 except StoreError as failed:
-                    script = steps.throw(failed)
+                    step = steps.throw(failed)
                 else:
-                    script = steps.send(reply)
+                    step = steps.send(reply)
         except StopIteration as done:
             value: T = done.value
             return value
@@ -85,6 +86,11 @@ class AsyncDriver:
             for connection in connections:
                 await connection.disconnect()
         self._idle.clear()
+
+    async def _rest(self, seconds: float, until: float) -> bytes:
+        """Wait, so long as that leaves time for another try. A flight does not wait: others are in it."""
+        await asyncio.sleep(granted(seconds, until - self.loop.time()))
+        return b""
 
     async def _call(self, script: Script) -> bytes:
         """Return the reply to a call. Whoever is cancelled meanwhile leaves nothing behind."""

@@ -24,11 +24,12 @@ from redis.exceptions import (
     ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 
 from opsloop.clock import NANOSECONDS, SystemClock
 from opsloop.errors import StoreError
-from opsloop.rate_limit.redis_core import Steps
+from opsloop.rate_limit.redis_core import Steps, granted
 from opsloop.rate_limit.redis_dial import dial, failure
 from opsloop.rate_limit.redis_route import HOPS, Node, Route
 from opsloop.rate_limit.redis_script import ASKING, Script, wire, wire_source
@@ -45,6 +46,7 @@ COMPLAINTS: Final[dict[bytes, type[Exception]]] = {
     b"READONLY": ReadOnlyError,
     b"CLUSTERDOWN": ClusterDownError,
     b"MASTERDOWN": ClusterDownError,
+    b"TRYAGAIN": TryAgainError,
 }
 _monotonic_ns = SystemClock().monotonic_ns
 
@@ -73,14 +75,14 @@ class Driver:
         """Carry steps through to their value. All their calls together have one deadline."""
         until_ns = _monotonic_ns() + self._deadline_ns
         try:
-            script = next(steps)
+            step = next(steps)
             while True:
                 try:
-                    reply = self._call(script, until_ns)
+                    reply = self._rest(step, until_ns) if isinstance(step, float) else self._call(step, until_ns)
                 except StoreError as failed:
-                    script = steps.throw(failed)
+                    step = steps.throw(failed)
                 else:
-                    script = steps.send(reply)
+                    step = steps.send(reply)
         except StopIteration as done:
             value: T = done.value
             return value
@@ -91,6 +93,11 @@ class Driver:
         """Close the connections of all threads."""
         for connection in list(self._all):
             connection.disconnect()
+
+    def _rest(self, seconds: float, until_ns: int) -> bytes:
+        """Wait, so long as that leaves time for another try."""
+        threading.Event().wait(granted(seconds, (until_ns - _monotonic_ns()) / NANOSECONDS))
+        return b""
 
     def _call(self, script: Script, until_ns: int) -> bytes:
         """Send over the connection that is there; where none is, or it does not work, find out what does."""

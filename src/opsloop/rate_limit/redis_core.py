@@ -2,7 +2,7 @@
 
 Nothing here waits, so one text serves a thread and an event loop; see :mod:`opsloop.rate_limit.redis_client` and
 :mod:`opsloop.rate_limit.redis_async` for the two drivers. A driver that cannot get a reply throws a :class:`StoreError`
-into the steps.
+into the steps. Steps that want to wait yield the seconds, of which a driver grants half of what its deadline leaves.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ from opsloop.rate_limit.redis_keys import Keys
 from opsloop.rate_limit.redis_plan import Plan, finding
 from opsloop.rate_limit.redis_script import Answer, Closed, Script, merged, read, split
 
-__all__ = ["Core", "Steps"]
+__all__ = ["Core", "Steps", "granted"]
 
 T = TypeVar("T")
-Steps: TypeAlias = Generator[Script, bytes, T]
+Steps: TypeAlias = Generator[Script | float, bytes, T]
 REMEMBERED: Final = 65_536
 """Reservations of this process that are settled without asking Redis first what they were."""
 TRIES: Final = 3
 """Times that a quota's period may turn out to be over before the answer is heard."""
+LEAST_SECONDS: Final = 0.001
+"""Of a wait; with less time than twice that there is no more to wait for."""
 GONE: Final = "settled before, expired, or never admitted"
 
 
@@ -181,3 +183,14 @@ class Core:
 
     def _now_us(self) -> int:
         return 0 if self._clock is None else self._clock.now_ns() // 1000
+
+
+def granted(seconds: float, left_seconds: float) -> float:
+    """Return how long to wait of what a step asks for; raise :class:`StoreError` where no time is left to try again.
+
+    >>> granted(0.004, 0.05), granted(0.016, 0.019)
+    (0.004, 0.0095)
+    """
+    if left_seconds < 2 * LEAST_SECONDS:
+        raise StoreError("there is no time left to wait")
+    return min(seconds, left_seconds / 2)

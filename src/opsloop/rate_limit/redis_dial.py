@@ -12,8 +12,10 @@ import redis.asyncio.retry
 import redis.connection
 import redis.retry
 from redis.backoff import NoBackoff
+from redis.exceptions import TryAgainError
 
 from opsloop.errors import StoreError
+from opsloop.rate_limit.failure import MovingError
 from opsloop.rate_limit.redis_route import Node
 from opsloop.rate_limit.redis_url import Address
 
@@ -36,6 +38,8 @@ def failure(address: Address, deadline_seconds: float, cause: Exception) -> Stor
     """Return what a store that cannot be had says of itself."""
     if isinstance(cause, (redis.TimeoutError, TimeoutError)):
         return StoreError(f"{address!r} did not answer within {deadline_seconds * 1000:.0f} ms")
+    if isinstance(cause, TryAgainError):
+        return MovingError(f"{address!r} is moving a slot")
     return StoreError(f"{address!r} failed: {str(cause) or type(cause).__name__}")
 
 

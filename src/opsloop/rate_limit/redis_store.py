@@ -6,13 +6,13 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from opsloop.clock import Clock, SystemClock
 from opsloop.errors import ConfigError, StoreError
 from opsloop.rate_limit.context import Amounts
 from opsloop.rate_limit.decision import Decision, Receipt, Request
-from opsloop.rate_limit.failure import Breaker, Fallback
+from opsloop.rate_limit.failure import Breaker, Fallback, MovingError
 from opsloop.rate_limit.permits import Permits
 from opsloop.rate_limit.policy import Policy
 from opsloop.rate_limit.redis_core import Core, Steps
@@ -26,10 +26,13 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisStore"]
 
+T = TypeVar("T")
 DEADLINE_SECONDS: Final = 0.05
 OWED: Final = 10_000
 """Settlements and releases that are kept while Redis does not answer; the oldest are dropped beyond that."""
 REPAID_AT_ONCE: Final = 8
+FIRST_PAUSE_SECONDS: Final = 0.001
+"""Before a slot that moves is asked for again; each pause is twice as long as the one before."""
 COUNTABLE: Final = EXACT // 4
 """The largest quota: it leaves room for what is charged beyond it."""
 
@@ -206,17 +209,12 @@ class RedisStore:
         if not self._breaker.allows():
             return self._fallback.decide(request, self._gone(), write=write)
         try:
-            if self._owed:
-                yield from self._repaying()
-            decision = yield from self._permits.admit(request) if write else self._core.peek(request)
+            return (yield from self._asked(partial(self._permits.admit if write else self._core.peek, request)))
         except StoreError as failed:
-            self._breaker.failed()
             decision = self._fallback.decide(request, failed.message, write=write)
             if write and request.reservation and not decision.allowed:
                 self._owe(partial(self._core.undo, request))
             return decision
-        self._breaker.succeeded()
-        return decision
 
     def _settling(self, reservation: str, actual: Amounts) -> Steps[Receipt]:
         local = self._fallback.settle(reservation, actual)
@@ -236,13 +234,9 @@ class RedisStore:
         receipts: list[Receipt] = []
         if self._breaker.allows():
             try:
-                yield from self._repaying()
-                receipts = yield from self._core.renew_all(reservations)
+                receipts = yield from self._asked(partial(self._core.renew_all, reservations))
             except StoreError as failed:
-                self._breaker.failed()
                 reason = failed.message
-            else:
-                self._breaker.succeeded()
         if not receipts:
             receipts = [Receipt(reservation, "deferred", reason) for reservation in reservations]
         return [
@@ -252,21 +246,39 @@ class RedisStore:
 
     def _ending(self, reservation: str, steps: Callable[[], Steps[Receipt]], local: Receipt) -> Steps[Receipt]:
         """Tell Redis, or keep it until it can be told: each of these is done at most once, however often it is told."""
-        reason = ""
+        reason = self._gone()
         if self._breaker.allows():
             try:
-                yield from self._repaying()
-                receipt = yield from steps()
+                receipt = yield from self._asked(steps)
             except StoreError as failed:
-                self._breaker.failed()
                 reason = failed.message
             else:
-                self._breaker.succeeded()
                 return local if receipt.status == "not_held" and local.status != "not_held" else receipt
-        else:
-            reason = self._gone()
         self._owe(steps)
         return local if local.status != "not_held" else Receipt(reservation, "deferred", reason)
+
+    def _asked(self, steps: Callable[[], Steps[T]]) -> Steps[T]:
+        """Tell Redis what is owed, then ask: again and again while a slot moves. The breaker hears how it went."""
+        moving: MovingError | None = None
+        pause_seconds = FIRST_PAUSE_SECONDS
+        try:
+            if self._owed:
+                yield from self._repaying()
+            while True:
+                try:
+                    answer = yield from steps()
+                except MovingError as failed:
+                    moving = failed
+                    yield pause_seconds
+                    pause_seconds *= 2
+                else:
+                    self._breaker.succeeded()
+                    return answer
+        except StoreError:
+            if moving is not None:  # of one slot, which says nothing of the store
+                raise moving from None
+            self._breaker.failed()
+            raise
 
     def _repaying(self) -> Steps[None]:
         """Tell Redis some of what it could not be told before."""
@@ -275,13 +287,14 @@ class RedisStore:
                 owed = self._owed.popleft()
             except IndexError:
                 return
-            told = False
             try:
                 yield from owed()
-                told = True
-            finally:
-                if not told:  # it failed or was cancelled: it is told again
-                    self._owed.appendleft(owed)
+            except MovingError:  # others do not wait for its slot
+                self._owed.append(owed)
+                return
+            except BaseException:  # it failed or was cancelled: it is told again
+                self._owed.appendleft(owed)
+                raise
 
     def _owe(self, steps: Callable[[], Steps[Receipt]]) -> None:
         self._owed.append(steps)
