@@ -246,14 +246,19 @@ class RedisStore:
 
     def _ending(self, reservation: str, steps: Callable[[], Steps[Receipt]], local: Receipt) -> Steps[Receipt]:
         """Tell Redis, or keep it until it can be told: each of these is done at most once, however often it is told."""
-        reason = self._gone()
+        reason = ""
         if self._breaker.allows():
             try:
                 receipt = yield from self._asked(steps)
             except StoreError as failed:
                 reason = failed.message
+            except BaseException:  # its task was cancelled, it may have been waiting
+                self._owe(steps)
+                raise
             else:
                 return local if receipt.status == "not_held" and local.status != "not_held" else receipt
+        else:
+            reason = self._gone()
         self._owe(steps)
         return local if local.status != "not_held" else Receipt(reservation, "deferred", reason)
 
