@@ -1,10 +1,10 @@
-"""A slot of a Cluster that moves to another node between admissions: none is lost and none is counted twice."""
+"""A slot of a Cluster moves to another node, between admissions and under them: none is lost, none is counted twice."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 from redis.crc import key_slot
@@ -36,12 +36,17 @@ class Slot:
         self._set(self.holder, "MIGRATING", names[id(target)])
 
     def hand_over(self, target, *, but=b"nothing"):
-        """Move what lies in it, of other tests too: a node does not give a slot away while it holds a key of it."""
-        keys = self.holder.admin.execute_command("CLUSTER", "GETKEYSINSLOT", self.number, 10_000)
-        keys = [key for key in keys if but not in key]
-        assert any(key.startswith(f"{self.prefix}:".encode()) for key in keys)
-        for key in keys:
-            self.holder.admin.migrate("127.0.0.1", target.port, [key], 0, 5000)
+        """Move what lies in it, of other tests too, until nothing is left.
+
+        A node does not give a slot away while it holds a key of it; or drops the key, when it hears of the new holder
+        first.
+        """
+        moved = []
+        while keys := [key for key in self._keys() if but not in key]:
+            for key in keys:
+                self.holder.admin.migrate("127.0.0.1", target.port, [key], 0, 5000)
+            moved += keys
+        assert any(key.startswith(f"{self.prefix}:".encode()) for key in moved)
 
     def end(self, target):
         """Say everywhere who holds it now."""
@@ -51,6 +56,10 @@ class Slot:
         self.holder = target
         # Only who knows the latest count does not believe an older claim that is still under way.
         wait_for(lambda: len({self._seen(node) for node in self.nodes.values()}) == 1, what="the nodes to agree")
+
+    def _keys(self):
+        """Some of what its holder has in it."""
+        return self.holder.admin.execute_command("CLUSTER", "GETKEYSINSLOT", self.number, 1000)
 
     def _seen(self, node):
         """Who a node says holds it, and by which count of changes it knows that one."""
@@ -138,7 +147,7 @@ def test_each_step_of_a_move_is_followed(slot, redis_store, redis_cluster, async
     assert [decision.limits["rate"].remaining for decision in decisions] == list(range(49, 9, -1))
 
 
-SLOTS = LimitSettings(id="slots", lever="concurrency", amount=50)
+SLOTS = LimitSettings(id="slots", lever="concurrency", amount=500)
 
 
 def test_what_several_keys_decide_waits_for_the_end_of_a_move(slot, redis_store, redis_cluster, calling):
@@ -155,7 +164,7 @@ def test_what_several_keys_decide_waits_for_the_end_of_a_move(slot, redis_store,
         slot.end(target)
         decision = waiting.result()
     assert (decision.status, decision.degraded) == ("allowed", "")
-    assert {name: limit.remaining for name, limit in decision.limits.items()} == {"rate": 48, "slots": 48}
+    assert {name: limit.remaining for name, limit in decision.limits.items()} == {"rate": 48, "slots": 498}
 
 
 def test_a_move_that_takes_too_long_fails_only_what_asked_for_its_slot(slot, redis_store, redis_cluster, calling):
@@ -173,7 +182,7 @@ def test_a_move_that_takes_too_long_fails_only_what_asked_for_its_slot(slot, red
     slot.hand_over(target)
     slot.end(target)
     admitted = calling(gate, "admit", ACME)
-    assert {name: limit.remaining for name, limit in admitted.limits.items()} == {"rate": 48, "slots": 48}
+    assert {name: limit.remaining for name, limit in admitted.limits.items()} == {"rate": 48, "slots": 498}
 
 
 def test_an_end_that_is_cancelled_while_its_slot_moves_is_told_in_the_end(slot, redis_store, redis_cluster):
@@ -196,4 +205,44 @@ def test_an_end_that_is_cancelled_while_its_slot_moves_is_told_in_the_end(slot, 
         return settling.cancelled()
 
     assert asyncio.run(main())
-    assert {name: limit.remaining for name, limit in gate.admit(ACME).limits.items()} == {"rate": 49, "slots": 49}
+    assert {name: limit.remaining for name, limit in gate.admit(ACME).limits.items()} == {"rate": 49, "slots": 499}
+
+
+@pytest.fixture
+def traffic():
+    """A function that has a limiter asked forty times, by two threads and by twenty tasks; returns what will come."""
+
+    def asked(gate):
+        async def together():
+            return await asyncio.gather(*(gate.admit_async(ACME) for _ in range(20)))
+
+        def in_turn():
+            return [gate.admit(ACME) for _ in range(10)]
+
+        gates.append(gate)
+        return [pool.submit(in_turn), pool.submit(in_turn), asyncio.run_coroutine_threadsafe(together(), loop)]
+
+    gates = []
+    loop = asyncio.new_event_loop()
+    with ThreadPoolExecutor() as pool:
+        pool.submit(loop.run_forever)
+        yield asked
+        asyncio.run_coroutine_threadsafe(gates[0]._store.aclose(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+    loop.close()
+
+
+@pytest.mark.parametrize("more", [(), (SLOTS,)], ids=["one key", "several keys"])
+def test_a_move_under_traffic_counts_exactly(slot, redis_store, redis_cluster, traffic, more):
+    """Threads and tasks ask before, during and after each step: all are answered, and as many admitted as fit."""
+    gate = gate_of(slot, redis_store, redis_cluster, 170, *more)
+    target = slot.others()[0]
+    coming = traffic(gate)
+    wait(coming)
+    for step in (slot.begin, slot.hand_over, slot.end):
+        coming += traffic(gate)
+        step(target)
+    coming += traffic(gate)
+    decisions = [decision for each in coming for decision in each.result()]
+    assert {decision.degraded for decision in decisions} == {""}
+    assert sorted(decision.status for decision in decisions) == ["allowed"] * 170 + ["rejected"] * 30
