@@ -20,14 +20,18 @@ from opsloop.rate_limit.gcra import Rate
 from opsloop.rate_limit.limit import Limit
 from opsloop.rate_limit.memory import MemoryStore
 
-__all__ = ["Breaker", "Fallback", "MovingError", "share"]
+__all__ = ["Breaker", "Fallback", "LoneError", "MovingError", "share"]
 
 FAILURES: Final = 3
 COOL_DOWN_NS: Final = NANOSECONDS
 
 
-class MovingError(StoreError):
-    """A slot of a Cluster is moving, so several of its keys cannot be looked at together now; others can."""
+class LoneError(StoreError):
+    """One request cannot be dealt with. It says nothing of the store as a whole, so the breaker does not count it."""
+
+
+class MovingError(LoneError):
+    """A slot of a Cluster is moving, so several of its keys cannot be looked at together now."""
 
 
 class Breaker:

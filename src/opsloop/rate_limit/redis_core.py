@@ -16,6 +16,7 @@ from opsloop.clock import Clock
 from opsloop.errors import StoreError
 from opsloop.rate_limit.context import Amounts
 from opsloop.rate_limit.decision import Decision, Receipt, Request
+from opsloop.rate_limit.failure import LoneError
 from opsloop.rate_limit.redis_kept import Kept
 from opsloop.rate_limit.redis_keys import Keys
 from opsloop.rate_limit.redis_plan import Plan, finding
@@ -54,8 +55,8 @@ class Core:
     def settle(self, reservation: str, actual: Amounts) -> Steps[Receipt]:
         """See :func:`opsloop.rate_limit.admit.settle`."""
         plan = yield from self._plan(reservation)
-        if plan is None:
-            return Receipt(reservation, "not_held", GONE)
+        if isinstance(plan, Receipt):
+            return plan
         script, changed = plan.closing("settle", self.keys, now_us=self._now_us(), actual=actual)
         reply = yield script
         self._forget(reservation)
@@ -75,11 +76,13 @@ class Core:
 
     def renew_all(self, reservations: Sequence[str]) -> Steps[list[Receipt]]:
         """Renew many reservations in one call for each slot of a Cluster that they lie in: one without a Cluster."""
-        receipts = {name: Receipt(name, "not_held", GONE) for name in reservations}
+        receipts: dict[str, Receipt] = {}
         plans: dict[str, list[tuple[str, Plan]]] = {}
-        for name in receipts:
+        for name in dict.fromkeys(reservations):
             plan = yield from self._plan(name)
-            if plan is not None:
+            if isinstance(plan, Receipt):
+                receipts[name] = plan
+            else:
                 plans.setdefault(plan.tag, []).append((name, plan))
         for together in plans.values():
             scripts = [plan.closing("renew", self.keys, now_us=self._now_us())[0] for _, plan in together]
@@ -102,8 +105,8 @@ class Core:
     def release(self, reservation: str) -> Steps[Receipt]:
         """See :func:`opsloop.rate_limit.admit.release`."""
         plan = yield from self._plan(reservation)
-        if plan is None:
-            return Receipt(reservation, "not_held", GONE)
+        if isinstance(plan, Receipt):
+            return plan
         reply = yield plan.closing("release", self.keys, now_us=self._now_us())[0]
         if reply[:1] != b"D" or all(demand.limit.lease_ns for demand in plan.request.demands):
             self._forget(reservation)
@@ -159,16 +162,24 @@ class Core:
         request = msgspec.structs.replace(plan.request, reservation=qualified)
         return msgspec.structs.replace(decision, request=request)
 
-    def _plan(self, reservation: str) -> Steps[Plan | None]:
-        """Return what a reservation holds: from memory where this process made it, from Redis where another did."""
+    def _plan(self, reservation: str) -> Steps[Plan | Receipt]:
+        """Return what a reservation holds: from memory where this process made it, from Redis where another did.
+
+        Where it holds nothing, or nothing that can be read, return what is to be answered.
+        """
         plan = self._open.get(reservation)
-        if plan is None:
-            name, tag = self.keys.located(reservation)
-            reply = yield finding(name, tag, self.keys, now_us=self._now_us())
-            if reply[:1] == b"F":
-                kept = Kept.read(reply[1:])
-                plan = Plan.of(kept.request, self.keys).admitted(kept.answer)
-                self._remember(reservation, plan)
+        if plan is not None:
+            return plan
+        name, tag = self.keys.located(reservation)
+        reply = yield finding(name, tag, self.keys, now_us=self._now_us())
+        if reply[:1] != b"F":
+            return Receipt(reservation, "not_held", GONE)
+        try:
+            kept = Kept.read(reply[1:])
+        except LoneError as unreadable:
+            return Receipt(reservation, "not_held", str(unreadable))
+        plan = Plan.of(kept.request, self.keys).admitted(kept.answer)
+        self._remember(reservation, plan)
         return plan
 
     def _remember(self, name: str, plan: Plan) -> None:

@@ -12,6 +12,7 @@ import msgspec
 
 from opsloop.rate_limit.context import Context
 from opsloop.rate_limit.decision import Demand, Request
+from opsloop.rate_limit.failure import LoneError
 from opsloop.rate_limit.gcra import Rate
 from opsloop.rate_limit.limit import Lever, Limit
 from opsloop.rate_limit.policy import rest_ns
@@ -117,14 +118,24 @@ class Kept(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, raw: bytes) -> Kept:
-        """Read what the scripts keep: a header, the description as JSON, the answer as msgpack."""
-        _, _, length = HEADER.unpack_from(raw)
-        middle = HEADER.size + length
-        told = msgspec.json.decode(raw[HEADER.size : middle], type=_Request)
-        parts = zip(told.limits, told.places, told.costs, strict=True)
-        demands = tuple(_demand(limit, place, cost, told.ts_ns) for limit, place, cost in parts)
+        """Read what the scripts keep: a header, the description as JSON, the answer as msgpack.
+
+        Raises :class:`StoreError` for what another version of this package kept.
+        """
+        try:
+            _, _, length = HEADER.unpack_from(raw)
+            middle = HEADER.size + length
+            told = msgspec.json.decode(raw[HEADER.size : middle], type=_Request)
+            parts = zip(told.limits, told.places, told.costs, strict=True)
+            demands = tuple(_demand(limit, place, cost, told.ts_ns) for limit, place, cost in parts)
+            answer = msgspec.msgpack.decode(raw[middle:], type=Answer)
+        except (msgspec.DecodeError, struct.error, ValueError) as cause:
+            raise LoneError(
+                f"a reservation is kept as another version of opsloop keeps them: {cause}",
+                fix="end it with that version, or let it run out an hour after it was admitted",
+            ) from cause
         request = Request(told.context, told.estimate, demands, told.ts_ns, told.reservation, told.remember)
-        return cls(request, msgspec.msgpack.decode(raw[middle:], type=Answer))
+        return cls(request, answer)
 
 
 def described(request: Request, costs: Sequence[int], limits: msgspec.Raw, places: msgspec.Raw) -> bytes:

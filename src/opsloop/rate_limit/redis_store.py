@@ -12,7 +12,7 @@ from opsloop.clock import Clock, SystemClock
 from opsloop.errors import ConfigError, StoreError
 from opsloop.rate_limit.context import Amounts
 from opsloop.rate_limit.decision import Decision, Receipt, Request
-from opsloop.rate_limit.failure import Breaker, Fallback, MovingError
+from opsloop.rate_limit.failure import Breaker, Fallback, LoneError, MovingError
 from opsloop.rate_limit.permits import Permits
 from opsloop.rate_limit.policy import Policy
 from opsloop.rate_limit.redis_core import Core, Steps
@@ -279,8 +279,10 @@ class RedisStore:
                 else:
                     self._breaker.succeeded()
                     return answer
+        except LoneError:
+            raise
         except StoreError:
-            if moving is not None:  # of one slot, which says nothing of the store
+            if moving is not None:  # there was no time left
                 raise moving from None
             self._breaker.failed()
             raise
