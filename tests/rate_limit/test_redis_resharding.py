@@ -246,3 +246,25 @@ def test_a_move_under_traffic_counts_exactly(slot, redis_store, redis_cluster, t
     decisions = [decision for each in coming for decision in each.result()]
     assert {decision.degraded for decision in decisions} == {""}
     assert sorted(decision.status for decision in decisions) == ["allowed"] * 170 + ["rejected"] * 30
+
+
+def test_settlements_in_one_call_count_once_when_a_key_ends_with_the_first(slot, redis_store, redis_cluster):
+    """Where a slot moves, a key that is gone is another node's: the second fails, and is counted when it is told."""
+    tokens = LimitSettings(id="tokens", lever="rate", amount=1000, per="week", unit="tokens")
+    gate = gate_of(slot, redis_store, redis_cluster, 50, tokens, SLOTS, deadline_seconds=0.5)
+    target = slot.others()[0]
+
+    async def main():
+        last, released = [await gate.admit_async(ACME, {"tokens": 100}) for _ in range(2)]
+        await gate.release_async(released.reservation)
+        slot.begin(target)
+        settling = [gate.settle_async(each.reservation, {"tokens": 40}) for each in (last, released)]
+        statuses = [receipt.status for receipt in await asyncio.gather(*settling)]
+        slot.hand_over(target)
+        slot.end(target)
+        await gate._store.aclose()
+        return statuses
+
+    assert asyncio.run(main()) == ["deferred"] * 2
+    left = {name: limit.remaining for name, limit in gate.admit(ACME, {"tokens": 0}).limits.items()}
+    assert left == {"rate": 47, "tokens": 920, "slots": 499}

@@ -64,18 +64,24 @@ local function close(base, numbers)
         end
     end
 
+    -- Read all, give the slots back, and only then count. Where a slot of a Cluster is moving, a command fails on a key that
+    -- is gone, perhaps by a request earlier in this call; this one is told again then, and must have counted nothing.
     local levels, done, at = {}, 0, 11
+    local states = at_leases > first and call('MGET', unpack(KEYS, first + 1, at_leases)) or {}
+    for i = 1, lease_count do
+        done = done + call('ZREM', KEYS[at_leases + i], reservation)
+    end
     for i = 1, bucket_count do
         local key, gain, weight, change, tick = KEYS[first + i], unpack(numbers, at, at + 3)
-        local debt, moment = bucket_at(call('GET', key), gain, weight, tick, now)
+        local debt, moment = bucket_at(states[i], gain, weight, tick, now)
         debt = corrected(debt, change)
         levels[i] = debt
         owe(key, debt, moment, gain, weight, tick, now, slack)
         at = at + 4
     end
     for i = 1, quota_count do
-        local key, level = KEYS[first + bucket_count + i], -1
-        local used = call('GET', key)
+        local at_count = bucket_count + i
+        local key, used, level = KEYS[first + at_count], states[at_count], -1
         if used then
             level = corrected(tonumber(used), numbers[at])
             call('SET', key, level, 'KEEPTTL')
@@ -84,9 +90,9 @@ local function close(base, numbers)
         at = at + 1
     end
     for i = 1, roll_count do
-        local key = KEYS[first + bucket_count + quota_count + i]
+        local at_count = bucket_count + quota_count + i
+        local key, state, level = KEYS[first + at_count], states[at_count], -1
         local change, slice, number = unpack(numbers, at, at + 2)
-        local state, level = call('GET', key), -1
         if state then
             local slices, used = slices_at(state, floor(now / slice))
             if number > slices[1] - SLICES then
@@ -98,9 +104,6 @@ local function close(base, numbers)
         end
         levels[#levels + 1] = level
         at = at + 3
-    end
-    for i = 1, lease_count do
-        done = done + call('ZREM', KEYS[at_leases + i], reservation)
     end
     if verb ~= 'undo' then keep(KEYS[first], kept, now, verb, settled, expires, remember, late, slack) end
     return 'D' .. cmsgpack.pack({now, levels, done}), used_keys

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 import redis
 import redis.asyncio
@@ -20,6 +20,9 @@ from opsloop.rate_limit.redis_route import Node
 from opsloop.rate_limit.redis_url import Address
 
 __all__ = ["dial", "dial_async", "failure"]
+
+NON_LOCAL: Final = "non local key"
+"""Stands in the complaint of a script whose own commands found a slot moving."""
 
 
 def dial(address: Address, node: Node, *, deadline_seconds: float, witness: bool = False) -> Any:
@@ -38,7 +41,7 @@ def failure(address: Address, deadline_seconds: float, cause: Exception) -> Stor
     """Return what a store that cannot be had says of itself."""
     if isinstance(cause, (redis.TimeoutError, TimeoutError)):
         return StoreError(f"{address!r} did not answer within {deadline_seconds * 1000:.0f} ms")
-    if isinstance(cause, TryAgainError):
+    if isinstance(cause, TryAgainError) or NON_LOCAL in str(cause):
         return MovingError(f"{address!r} is moving a slot")
     return StoreError(f"{address!r} failed: {str(cause) or type(cause).__name__}")
 
