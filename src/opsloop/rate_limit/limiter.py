@@ -103,6 +103,9 @@ class Limiter:
         may repeat itself names its ``reservation`` and gets the same answer for an hour. Raises
         :class:`opsloop.errors.InputError` for an estimate that counts in no known unit.
         """
+        plan = self._plan
+        if self._sink is None and not plan.shadow:  # nobody else hears of it
+            return self._store.admit(self._asked(plan, context, estimate, reservation))
         decision, shadow = self.attempt(context, estimate, reservation=reservation)
         self.record(decision, shadow=shadow)
         return decision
@@ -114,7 +117,7 @@ class Limiter:
         plan = self._plan
         request = self._asked(plan, context, estimate, reservation)
         decision = self._store.admit(request)
-        shadow = shadow_request(plan.policy, request) if plan.policy.shadow and decision.allowed else None
+        shadow = shadow_request(plan.policy, request) if plan.shadow and decision.allowed else None
         if shadow is None:
             return decision, None
         try:
@@ -131,7 +134,7 @@ class Limiter:
         plan = self._plan
         request = self._asked(plan, context, estimate, reservation)
         decision = await self._remote.admit_async(request)
-        shadow = shadow_request(plan.policy, request) if plan.policy.shadow and decision.allowed else None
+        shadow = shadow_request(plan.policy, request) if plan.shadow and decision.allowed else None
         if shadow is None:
             return decision, None
         try:
@@ -235,6 +238,8 @@ class Limiter:
 
         A remote store is awaited, and takes back what was admitted for a caller that was cancelled meanwhile.
         """
+        if self._remote is None:
+            return self.admit(context, estimate, reservation=reservation)
         decision, shadow = await self.attempt_async(context, estimate, reservation=reservation)
         self.record(decision, shadow=shadow)
         return decision
@@ -300,7 +305,7 @@ class Limiter:
 
     def _asked(self, plan: Plan, context: Context, estimate: Amounts | None, reservation: str) -> Request:
         caller = plan.caller(plan.read(context))
-        if estimate or reservation or not caller.plain or plan.policy.shadow:
+        if estimate or reservation or not caller.plain or plan.shadow:
             return self._request(plan, caller, context, estimate, reservation)
         return Request(context, NO_AMOUNTS, caller.demands, self._now_ns())
 

@@ -68,6 +68,8 @@ class Plan:
     def __init__(self, policy: Policy) -> None:
         """Compile ``policy``."""
         self.policy = policy
+        self.shadow = bool(policy.shadow)
+        """Whether limits are tried that refuse nobody."""
         used = {name for limit in policy.limits for name in _names(limit)}
         names = tuple(name for name in PARTS if name in used)
         self.read = cast("Callable[[Context], Any]", operator.attrgetter(*names)) if used else _nobody
