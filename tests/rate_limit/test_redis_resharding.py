@@ -268,3 +268,17 @@ def test_settlements_in_one_call_count_once_when_a_key_ends_with_the_first(slot,
     assert asyncio.run(main()) == ["deferred"] * 2
     left = {name: limit.remaining for name, limit in gate.admit(ACME, {"tokens": 0}).limits.items()}
     assert left == {"rate": 47, "tokens": 920, "slots": 499}
+
+
+def test_a_heartbeat_renews_the_rest_while_one_slot_moves(slot, redis_store, redis_cluster):
+    """Half of the keys of one have moved: its slots are renewed with the next beat, those of others now."""
+    gate = gate_of(slot, redis_store, redis_cluster, 50, SLOTS, deadline_seconds=0.3)
+    held = [gate.admit(context).reservation for context in (ACME, Context(tenant="other"))]
+    target = slot.others()[0]
+    slot.begin(target)
+    slot.hand_over(target, but=b"slots")
+    assert [receipt.status for receipt in gate._store.renew_all(held)] == ["deferred", "renewed"]
+    assert gate.renew(held[0]).status == "deferred"
+    slot.hand_over(target)
+    slot.end(target)
+    assert [receipt.status for receipt in gate._store.renew_all(held)] == ["renewed", "renewed"]

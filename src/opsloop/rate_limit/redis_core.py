@@ -16,7 +16,7 @@ from opsloop.clock import Clock
 from opsloop.errors import StoreError
 from opsloop.rate_limit.context import Amounts
 from opsloop.rate_limit.decision import Decision, Receipt, Request
-from opsloop.rate_limit.failure import LoneError
+from opsloop.rate_limit.failure import LoneError, MovingError
 from opsloop.rate_limit.redis_kept import Kept
 from opsloop.rate_limit.redis_keys import Keys
 from opsloop.rate_limit.redis_plan import Plan, finding
@@ -86,7 +86,13 @@ class Core:
                 plans.setdefault(plan.tag, []).append((name, plan))
         for together in plans.values():
             scripts = [plan.closing("renew", self.keys, now_us=self._now_us())[0] for _, plan in together]
-            reply = yield scripts[0] if len(scripts) == 1 else merged(scripts)
+            try:
+                reply = yield scripts[0] if len(scripts) == 1 else merged(scripts)
+            except MovingError as moving:
+                if len(plans) == 1:
+                    raise
+                receipts |= {name: Receipt(name, "deferred", moving.message) for name, _ in together}
+                continue  # the others' slots must not run out for that
             for (name, plan), told in zip(together, split(reply, len(scripts)), strict=True):
                 receipts[name] = self._renewed(name, plan, told)
         return [receipts[name] for name in reservations]
