@@ -16,12 +16,16 @@ from urllib.parse import parse_qs, urlsplit
 import chdb
 import lz4.frame
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from opsloop.errors import StoreError
 from opsloop.event import Event
 from opsloop.filter import Statement, equals
+from opsloop.ingest import read_traces
+from opsloop.server.bulk import LEAST_SPANS, read_many_traces
 from opsloop.store import ClickHouseStream
 from opsloop.store.ddl import migrations
+from tests.otlp import pairs
 
 pytest.importorskip("lz4")
 
@@ -131,6 +135,22 @@ def test_the_same_code_takes_a_server(served):
     with ClickHouseStream(f"clickhouse://127.0.0.1:{port}/over_http") as stream:
         assert stream.append([event]) == 0
     assert any(sql.startswith("INSERT INTO") for sql in served.statements)
+
+
+def test_rows_of_a_large_body_go_over_the_wire(served):
+    """Spans that were mapped column by column are stored by a server as they are by the embedded engine, and once."""
+    request = ExportTraceServiceRequest()
+    spans = request.resource_spans.add().scope_spans.add().spans
+    for number in range(LEAST_SPANS["columns"]):
+        span = spans.add(trace_id=b"t" * 16, span_id=(number + 1).to_bytes(8, "big"), name="a span")
+        span.start_time_unix_nano = span.end_time_unix_nano = 10**18 + number
+        span.attributes.extend(pairs([("user.id", f"u-{number}"), ("retry", number), ("tags", ["a"])]))
+    batch = read_many_traces(request.SerializeToString(), None)
+    assert batch.rows.num_rows == LEAST_SPANS["columns"]
+    with ClickHouseStream(f"clickhouse://127.0.0.1:{served.server_address[1]}/in_columns") as stream:
+        assert stream.append(batch.events, rows=[batch.rows]) == LEAST_SPANS["columns"]
+        assert stream.append(batch.events, rows=[batch.rows]) == 0
+        assert stream.query() == read_traces(request.SerializeToString(), json=False).events
 
 
 def test_what_was_stored_without_an_answer_is_not_stored_again(served):
