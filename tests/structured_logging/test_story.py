@@ -103,6 +103,13 @@ def test_a_trace_or_a_session_is_told_too(stream):
         correlate(stream)
 
 
+def test_a_long_story_is_told_from_its_first_events(stream):
+    """What lies beyond the limit brings in no trace, so the first events told are the same on every stream."""
+    mine = [at(n, trace_id=trace, session_id="s") for n, trace in enumerate("aab", 1)]
+    stream.append([at(0, trace_id="b", request_id=""), *mine])
+    assert correlate(stream, session_id="s", limit=2).events == tuple(mine[:2])
+
+
 def test_what_is_missing_is_said(stream):
     """A lost line, an unseen parent, a stage without its span, an open reservation and a drop make it incomplete."""
     stream.append(

@@ -78,10 +78,12 @@ def correlate(
 
 
 def _ids(source: Source, where: Filter, *, limit: int) -> list[tuple[str, str]]:
-    """Return the ids of trace and request of matching events, each pair once, in the order of their first events."""
+    """Return the ids of trace and request of the first matching events, each pair once, in their order."""
     if isinstance(source, Database):
-        return [(trace, request) for trace, request in source.rows(ids_statement(where, limit=limit))]
-    return list(dict.fromkeys((event.trace_id, event.request_id) for event in source.query(where, limit=limit)))
+        pairs = [(trace, request) for trace, request in source.rows(ids_statement(where, limit=limit))]
+    else:
+        pairs = [(event.trace_id, event.request_id) for event in source.query(where, limit=limit)]
+    return list(dict.fromkeys(pairs))
 
 
 def tell(

@@ -83,11 +83,10 @@ def histogram_from_rows(rows: Iterable[Sequence[Any]], *, start_ns: int, end_ns:
 
 
 def ids_statement(where: Filter, *, limit: int) -> Statement:
-    """Return the statement of the pairs (trace, request) of matching events: it reads no other column of theirs."""
+    """Return the statement of the (trace, request) of each of the first matching events: it reads few columns."""
     condition = compile_filter(where)
     sql = (
-        f"SELECT trace_id, request_id FROM events WHERE {condition.sql} GROUP BY trace_id, request_id"
-        " ORDER BY min((ts_ns, sequence)) LIMIT {most:UInt64}"
+        f"SELECT trace_id, request_id FROM events WHERE {condition.sql} ORDER BY ts_ns, sequence LIMIT {{most:UInt64}}"
     )
     return Statement(sql, {**condition.parameters, "most": limit})
 
