@@ -6,8 +6,8 @@ An embedded store is filled with so many million events of the shape that the si
 eight tenants, four models, three routes, a release every three days, one request of 150 failing), spread over the 30
 days before a fixed moment. Each question goes through the function behind the HTTP route, so parsing, every statement
 and the decoding of rows are in its time. The median of the rounds counts; the engine's memory of conditions it has
-seen is off, and every round asks for another request and a moment some seconds later, or it would lie. With
-``--folder`` a store that was filled before is asked again.
+seen is off, and every round asks for another request, of any day, and a moment some seconds later, or it would lie.
+With ``--folder`` a store that was filled before is asked again.
 """
 
 from __future__ import annotations
@@ -171,8 +171,8 @@ class Questions:
             dashboard_endpoints(store, judged, self.clock)[-1],
         )
         self._routes: Mapping[str, Endpoint] = {route.path: route for route in routes}
-        newest = "SELECT request_id FROM events WHERE event = 'request' AND cityHash64(sequence) % 97 = 0 LIMIT 100"
-        self._requests = [row[0] for row in store.rows(Statement(newest))]
+        spread = "SELECT request_id FROM events WHERE event = 'request' ORDER BY cityHash64(sequence) LIMIT 100"
+        self._requests = [row[0] for row in store.rows(Statement(spread))]
 
     def ask(self, path: str, **arguments: str) -> object:
         return self._routes[path].handler(arguments, b"")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from opsloop.errors import InputError
 from opsloop.event import Event
+from opsloop.filter import Statement
+from opsloop.stream import MemoryStream
 from opsloop.structured_logging import Logger, Story, correlate
 from opsloop.structured_logging.correlation import tell
 from opsloop.structured_logging.tree import critical_path, end_ns, is_span, plant, walk
@@ -101,6 +103,94 @@ def test_a_trace_or_a_session_is_told_too(stream):
         correlate(stream, "req-1", trace_id="b" * 32)
     with pytest.raises(InputError, match="correlate needs an id; give request_id, trace_id, session_id or user_id"):
         correlate(stream)
+
+
+def test_nothing_that_belongs_is_too_far_away(stream):
+    """A child that comes late, another service hours before and a record weeks after are told; so is a loss in time."""
+    hour = 3_600_000
+    before = span("gate", "", -5 * hour, 9, "span", request_id="")
+    late = span("late", "root", 7 * hour, 9, "span", request_id="")
+    bare = at(9 * hour, "score", trace_id="", attributes={"scorer": "refusal", "score": 0.5})
+    record = {"request_id": "", "trace_id": ""}
+    told = [
+        at(-5 * hour, "breach", message="before REQ-1, req-1: begun", **record),
+        at(24 * hour, "guard", attributes={"provenance": {"request_id": "req-1"}}, **record),
+        at(600 * hour, "alert", message="why req-1 failed", **record),
+    ]
+    lost = at(9 * hour + 600_000, "log.dropped", attributes={"count": 2}, **record)
+    far = [
+        at(-5 * hour - 1, "alert", message="req-1", **record),
+        at(9, "alert", message="REQ-1", **record),
+        at(9, "alert", attributes={"note": "req-1"}, **record),
+        lost.replace(ts_ns=lost.ts_ns + 1),
+    ]
+    stream.append([*told, *far, lost, bare, late, before, ROOT])
+    story = correlate(stream, "req-1")
+    assert story.events == (before, ROOT, late, bare)
+    assert story.links == tuple(told)
+    assert story.missing == ("up to 2 events that a process dropped",)
+
+
+def test_a_story_without_records_looks_for_them_once(clickhouse):
+    """Where nothing names the request and nothing was lost, no record is read whole: four statements tell all."""
+    clickhouse.append([ROOT.replace(error=False), at(9, "alert", request_id="", trace_id="", message="not ours")])
+    asked = []
+
+    class Watched(type(clickhouse)):
+        def __init__(self):
+            pass
+
+        def rows(self, statement):
+            asked.append(statement.sql)
+            return clickhouse.rows(statement)
+
+    story = correlate(Watched(), "req-1")
+    assert (story.links, len(asked), sum(sql.startswith("SELECT ts_ns, event, event_id") for sql in asked)) == (
+        (),
+        4,
+        1,
+    )
+
+
+def test_a_person_of_many_requests_has_a_story(stream):
+    """Of hundreds of requests those that a record names are found, and the question does not grow with the rest."""
+    asked = [Event(ts_ns=n, event="request", request_id=f"req-{n}", user_id="u-1") for n in range(1, 601)]
+    record = Event(ts_ns=601, event="alert", message="req-7 and req-77")
+    stream.append([*asked, record, record.replace(message="req-7777")])
+    story = correlate(stream, user_id="u-1")
+    assert (story.requests, story.links) == (tuple(asked), (record,))
+
+
+places = st.sampled_from(["reason", "request_ids", "evidence", "note"])
+said = st.sampled_from(["", "req-1", "REQ-1 and req-2", "req-12", "größe\x00req-1"])
+scattered = st.builds(
+    Event,
+    ts_ns=st.sampled_from([1, 10**9, 86_400 * 10**9]).flatmap(lambda unit: st.integers(1, 700).map(unit.__mul__)),
+    event=st.sampled_from(["request", "tool", "log", "alert", "incident", "guard", "breach", "log.dropped"]),
+    service=st.sampled_from(["", "bot"]),
+    request_id=st.sampled_from(["", "req-1", "req-2"]),
+    trace_id=st.sampled_from(["", "a", "b"]),
+    session_id=st.sampled_from(["", "s-1"]),
+    error=st.booleans(),
+    duration_us=st.none() | st.integers(0, 10**9),
+    message=said,
+    attributes=st.dictionaries(places, said | st.dictionaries(st.sampled_from(["examples", "x"]), said, max_size=1))
+    | st.fixed_dictionaries({"problem_id": st.sampled_from(["P-1", "P-2"])}),
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    found=st.lists(scattered, max_size=12),
+    ids=st.sampled_from([{"request_id": "req-1"}, {"session_id": "s-1"}, {"request_id": "req-1", "session_id": "s-1"}]),
+    limit=st.sampled_from([1, 2, 3, 5_000]),
+)
+def test_a_database_tells_the_same_story(clickhouse, found, ids, limit):
+    """Whatever happened and wherever it lies in time, statements tell what plain Python tells of the same events."""
+    found = [Event(ts_ns=10**12, event="log", request_id="req-1", session_id="s-1", trace_id="a"), *found]
+    clickhouse.command(Statement("TRUNCATE TABLE events"))
+    clickhouse.append(found)
+    assert correlate(clickhouse, **ids, limit=limit) == correlate(MemoryStream(found), **ids, limit=limit)
 
 
 def test_a_long_story_is_told_from_its_first_events(stream):

@@ -17,7 +17,7 @@ from opsloop.event import SEVERITIES, Event
 from opsloop.filter import And, Compare, Filter, Op, Or
 from opsloop.stream import Database, Source
 from opsloop.structured_logging.baseline import siblings_of, slow_steps, usual
-from opsloop.structured_logging.links import linked, losses
+from opsloop.structured_logging.links import surroundings
 from opsloop.structured_logging.seen import MODEL_CALLS
 from opsloop.structured_logging.sql import ids_statement
 from opsloop.structured_logging.story import Story, Totals
@@ -62,10 +62,12 @@ def correlate(
     requests = {request for _, request in own if request} if many else set()
     wider: list[Filter] = [Compare("trace_id", Op.EQ, trace) for trace in traces]
     wider += [Compare("request_id", Op.EQ, name) for name in sorted(requests)]
-    found = source.query(Or((*wider, *by_keys)) if wider else And(by_keys), limit=limit)
+    if len(keys) > 1 or not all(trace or request in requests for trace, request in own):
+        wider += by_keys  # events that no other part finds: to look into one index less is a fifth of the time
+    found = source.query(Or(tuple(wider)), limit=limit)
     name = request_id or next((request for _, request in own if request), "")
-    names = {name, *requests} - {""}
-    story = tell(found, name, links=linked(source, names, found) if names else (), lost=losses(source, found))
+    links, lost = surroundings(source, {name, *requests} - {""}, found)
+    story = tell(found, name, links=links, lost=lost)
     story = msgspec.structs.replace(
         story,
         slow=slow_steps(story.events, usual(source, story.request)) if story.request is not None else (),

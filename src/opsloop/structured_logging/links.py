@@ -1,4 +1,9 @@
-"""What the rest of the stream says about a request: records that name it, and losses while it ran."""
+"""What the rest of the stream says about a request: records that name it, and losses while it ran.
+
+Most requests have neither, and to read whole events costs the engine thrice as much as to look whether there are any.
+So :func:`surroundings` asks a database first of which kinds there may be some, when, and naming whom; what belongs is
+decided over whole events alone.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +15,11 @@ import msgspec
 
 from opsloop.event import Event
 from opsloop.filter import And, Compare, Filter, Op, Or
-from opsloop.stream import Source
+from opsloop.stream import Database, Source
+from opsloop.structured_logging.sql import mentions_statement
 from opsloop.structured_logging.tree import end_ns
 
-__all__ = ["linked", "losses"]
+__all__ = ["surroundings"]
 
 _RECORDS: Final = ("alert", "incident", "guard", "gate", "breach")
 _PLACES: Final = (
@@ -27,43 +33,61 @@ _PLACES: Final = (
     "provenance.request_id",
 )
 """The fields in which a decision names requests."""
+_LOSS: Final = "log.dropped"
 _MOST_LINKS: Final = 100
 _REPORT_NS: Final = 600 * 1_000_000_000
 """A loss is reported within this time."""
+_EVER_NS: Final = 2**63 - 1
 
 
-def linked(source: Source, request_ids: Iterable[str], own: Sequence[Event]) -> tuple[Event, ...]:
+def surroundings(
+    source: Source, request_ids: Iterable[str], own: Sequence[Event]
+) -> tuple[tuple[Event, ...], tuple[str, ...]]:
+    """Return (records that name one of the requests, a sentence for every loss that may have hit the story)."""
+    names = sorted(request_ids)
+    start_ns = min(event.ts_ns for event in own) - 1
+    last_ns = max(end_ns(event) for event in own)
+    windows = dict.fromkeys(_RECORDS, (start_ns, _EVER_NS)) | {_LOSS: (start_ns, last_ns + _REPORT_NS)}
+    said: Iterable[str] = names
+    if isinstance(source, Database):
+        look = mentions_statement(_RECORDS, names, near=_LOSS, start_ns=start_ns, end_ns=last_ns + _REPORT_NS)
+        rows = source.rows(look)
+        windows = {kind: (first_ns - 1, latest_ns) for kind, first_ns, latest_ns, _ in rows}
+        said = sorted({name for kind, *_, some in rows if kind != _LOSS for name in some})
+    lost = _losses(source, own, windows.pop(_LOSS), last_ns) if _LOSS in windows else ()
+    if not names or not windows:
+        return (), lost
+    starts, ends = zip(*windows.values(), strict=True)
+    mentions = Or(tuple(Compare(place, Op.CONTAINS, name) for place in _PLACES for name in said))
+    where = And((_any_of("event", _RECORDS), mentions))
+    candidates = source.query(where, start_ns=min(starts), end_ns=max(ends), limit=_MOST_LINKS)
+    return _linked(source, names, candidates, start_ns), lost
+
+
+def _linked(source: Source, names: Sequence[str], candidates: Sequence[Event], start_ns: int) -> tuple[Event, ...]:
     """Return alerts, incidents, guards and gates that name one of the requests, or that belong to such an incident.
 
     An incident freezes the requests that it rests on and the page that opened it; its problem leads to its guards.
     """
-    names = sorted(request_ids)
-    kinds = _any_of("event", _RECORDS)
-    mentions = Or(tuple(Compare(place, Op.CONTAINS, name) for place in _PLACES for name in names))
-    start_ns = min((event.ts_ns for event in own), default=0) - 1
-    candidates = source.query(And((kinds, mentions)), start_ns=start_ns, limit=_MOST_LINKS)
     whole = re.compile("|".join(rf"(?<![\w.-]){re.escape(name)}(?![\w-])" for name in names))
     found = [event for event in candidates if whole.search(_everything(event))]
     problems = {str(event.attributes["problem_id"]) for event in found if event.attributes.get("problem_id")}
     pages = {_page(event) for event in found} - {""}
     if problems or pages:
         same = Or((_any_of("problem_id", sorted(problems)), _any_of("event_id", sorted(pages))))
-        found += source.query(And((kinds, same)), start_ns=start_ns, limit=_MOST_LINKS)
+        found += source.query(And((_any_of("event", _RECORDS), same)), start_ns=start_ns, limit=_MOST_LINKS)
     return tuple(sorted(_once(found), key=lambda event: event.ts_ns))
 
 
-def losses(source: Source, own: Sequence[Event]) -> tuple[str, ...]:
+def _losses(source: Source, own: Sequence[Event], window: tuple[int, int], last_ns: int) -> tuple[str, ...]:
     """Return a sentence for every loss report of a process whose span of time touches the story's."""
-    first = min(event.ts_ns for event in own)
-    last = max(end_ns(event) for event in own)
     services = {event.service for event in own}
-    reports = source.query(
-        Compare("event", Op.EQ, "log.dropped"), start_ns=first - 1, end_ns=last + _REPORT_NS, limit=_MOST_LINKS
-    )
+    where = Compare("event", Op.EQ, _LOSS)
+    reports = source.query(where, start_ns=window[0], end_ns=window[1], limit=_MOST_LINKS)
     return tuple(
         f"up to {report.attributes.get('count', '?')} events that {report.service or 'a process'} dropped"
         for report in reports
-        if report.service in services and _since_ns(report) <= last
+        if report.service in services and _since_ns(report) <= last_ns
     )
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "histogram_from_rows",
     "histogram_statement",
     "ids_statement",
+    "mentions_statement",
     "summary_statement",
 ]
 
@@ -89,6 +90,25 @@ def ids_statement(where: Filter, *, limit: int) -> Statement:
         f"SELECT trace_id, request_id FROM events WHERE {condition.sql} ORDER BY ts_ns, sequence LIMIT {{most:UInt64}}"
     )
     return Statement(sql, {**condition.parameters, "most": limit})
+
+
+def mentions_statement(
+    kinds: Sequence[str], names: Sequence[str], *, near: str, start_ns: int, end_ns: int
+) -> Statement:
+    """Return the statement of when events of some kinds may say one of ``names``: rows of (kind, first, last, names).
+
+    It looks after ``start_ns`` into all that an event says as one text, so that no field which holds a name is missed
+    and none has to be named. Events of the kind ``near`` count whatever they say, until ``end_ns``.
+    """
+    said = "concat(message, '\\n', request_id, '\\n', arrayStringConcat(mapValues(leaves), '\\n'))"
+    sql = (
+        "SELECT event, min(ts_ns), max(ts_ns), groupUniqArray(name) FROM events"
+        " LEFT ARRAY JOIN {names:Array(String)} AS name WHERE ts_ns > {start_ns:Int64}"
+        " AND event IN {kinds:Array(String)} AND if(event = {near:String}, ts_ns <= {end_ns:Int64},"
+        f" positionCaseInsensitive({said}, name) > 0) GROUP BY event"
+    )
+    searched = {"kinds": [*(kinds if names else ()), near], "names": list(names), "near": near}
+    return Statement(sql, {**searched, "start_ns": start_ns, "end_ns": end_ns})
 
 
 def summary_statement(where: Filter, summary: Summary, *, start_ns: int, end_ns: int) -> Statement:
