@@ -261,7 +261,9 @@ def _compare_sql(where: Compare, parameters: dict[str, Any], prefix: str) -> str
     if isinstance(wanted, float):
         number = f"if(match({leaf}, '{_NUMBER_SQL}'), toFloat64OrNull({leaf}), NULL)"
         return f"ifNull({number} {op} {bind(wanted, 'Float64')}, false)"
-    return f"({present} AND {_text_sql(leaf, op, bind(_pattern(op, wanted), 'String'))})"
+    test = _text_sql(leaf, op, bind(_pattern(op, wanted), "String"))
+    # A leaf that is not there reads as an empty text: only where that would pass is it asked for.
+    return f"({present} AND {test})" if _compare_text("", op, wanted) else test
 
 
 def _pattern(op: Op, wanted: str) -> str:

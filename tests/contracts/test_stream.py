@@ -69,6 +69,16 @@ def test_sql_agrees_with_the_definition(clickhouse, batch, where):
     assert memory.query(where) == [event for event in memory.query() if matches(where, event)]
 
 
+@pytest.mark.parametrize("op", Op)
+def test_an_attribute_that_is_not_there_passes_nothing(stream, op):
+    """Only an attribute that is there is compared: with an empty text it passes, without it never does."""
+    stream.append([tool(1), tool(2, attributes={"a": ""}), tool(3, attributes={"a": "x"})])
+    for value in ("", "x", "*", "x*", "a"):
+        where = Compare("a", op, value)
+        assert stream.query(where) == [event for event in stream.query() if matches(where, event)]
+        assert not matches(where, tool(1))
+
+
 @given(where=filters)
 def test_no_value_is_spliced_into_sql(where):
     """A person's text never shows up in the SQL, only among its parameters."""
