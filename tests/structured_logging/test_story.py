@@ -131,6 +131,13 @@ def test_nothing_that_belongs_is_too_far_away(stream):
     assert story.missing == ("up to 2 events that a process dropped",)
 
 
+def test_a_step_that_seems_never_to_end_hides_no_loss(stream):
+    """A duration beyond all that a clock can tell is a sender's slip: losses are still found, however late."""
+    lost = at(9_000_000, "log.dropped", request_id="", trace_id="", attributes={"count": 2})
+    stream.append([ROOT.replace(duration_us=2**55), lost])
+    assert correlate(stream, "req-1").missing == ("up to 2 events that a process dropped",)
+
+
 def test_a_story_without_records_looks_for_them_once(clickhouse):
     """Where nothing names the request and nothing was lost, no record is read whole: four statements tell all."""
     clickhouse.append([ROOT.replace(error=False), at(9, "alert", request_id="", trace_id="", message="not ours")])

@@ -47,10 +47,11 @@ def surroundings(
     names = sorted(request_ids)
     start_ns = min(event.ts_ns for event in own) - 1
     last_ns = max(end_ns(event) for event in own)
-    windows = dict.fromkeys(_RECORDS, (start_ns, _EVER_NS)) | {_LOSS: (start_ns, last_ns + _REPORT_NS)}
+    reported_ns = min(last_ns + _REPORT_NS, _EVER_NS)  # an engine that reads beyond 64 bits begins anew below zero
+    windows = dict.fromkeys(_RECORDS, (start_ns, _EVER_NS)) | {_LOSS: (start_ns, reported_ns)}
     said: Iterable[str] = names
     if isinstance(source, Database):
-        look = mentions_statement(_RECORDS, names, near=_LOSS, start_ns=start_ns, end_ns=last_ns + _REPORT_NS)
+        look = mentions_statement(_RECORDS, names, near=_LOSS, start_ns=start_ns, end_ns=reported_ns)
         rows = source.rows(look)
         windows = {kind: (first_ns - 1, latest_ns) for kind, first_ns, latest_ns, _ in rows}
         said = sorted({name for kind, *_, some in rows if kind != _LOSS for name in some})
