@@ -70,6 +70,10 @@ SESSION: Final = {
     # The latest lines are in the newest part: the first chunk of every other one need not be read to see that.
     "read_in_order_use_buffering": 0,
 }
+EMBEDDED_SESSION: Final = SESSION | {
+    # With some tens of parts, to start threads takes longer than to look into all indexes.
+    "max_threads_for_indexes": 1,
+}
 CLUSTER_SESSION: Final = SESSION | {
     # An answer means stored: on every shard that is concerned, and on most of its replicas.
     "distributed_foreground_insert": 1,
@@ -433,7 +437,7 @@ def _place(location: str, database: str) -> tuple[str, str, str, dict[str, Any],
             message = f"cannot make the store's folder {folder}: {cause.strerror}"
             raise StoreError(message, fix="choose a folder that can be written with --store") from cause
         place = str(folder / "clickhouse")
-    options = {"chdb_options": ENGINE_OPTIONS, "settings": SESSION}
+    options = {"chdb_options": ENGINE_OPTIONS, "settings": EMBEDDED_SESSION}
     return f"chdb://{place}", database or "opsloop", "", options, folder
 
 
