@@ -45,8 +45,6 @@ DECISIONS: Final = frozenset({"alert", "incident", "problem", "guard", "gate", "
 REMEMBERED_IDS: Final = 250_000
 ASKED_IDS: Final = {"embedded": 10_000, "remote": 1_000}
 """At most this many ids in one look-up: each scans the time in question, and a server has a bound on its URL."""
-GRANULE_ROWS: Final = 8192
-"""The rows that one mark of an index stands for, which is the engine's own default."""
 READERS: Final = 2
 CHUNK_BYTES: Final = 65_536
 ENGINE_OPTIONS: Final = {
@@ -277,11 +275,7 @@ class ClickHouseStream:
         know, by its ids.
         """
         what = f"cannot write {data.num_rows} events to {self.location}"
-        settings: dict[str, Any] = {}
-        if data.num_rows <= GRANULE_ROWS:  # an index of one granule skips nothing: the first merge makes a useful one
-            settings["materialize_skip_indexes_on_insert"] = 0
-        if not self.embedded:
-            settings["insert_deduplication_token"] = self._ids.trace_id()
+        settings = None if self.embedded else {"insert_deduplication_token": self._ids.trace_id()}
         try:
             with named_errors(what):
                 self._client().insert_arrow("events", data, settings=settings)
