@@ -90,6 +90,15 @@ def test_a_line_means_one_filter(line, meaning):
     assert where(line) == meaning
 
 
+def test_an_attribute_may_be_called_attributes():
+    """A path that begins with ``attributes`` itself is found, and its line is read back as what was meant."""
+    event = Event(ts_ns=1, event="log", attributes={"attributes": {"0": "x"}, "0": "y"})
+    found = where("attributes.attributes.0:x")
+    assert matches(found, event)
+    assert not matches(where("attributes.attributes.0:y"), event)
+    assert where(format_query(found)) == found
+
+
 @pytest.mark.parametrize(
     ("line", "pointed"),
     [
@@ -205,6 +214,7 @@ lines = st.lists(pieces | st.text(max_size=3), max_size=14).map("".join)
 @example(line="NOT " * 900)
 @example(line="tool:" + "(" * 500)
 @example(line="x" * 5000)
+@example(line="attributes.attributes.0:0")
 def test_the_parser_raises_nothing_but_its_own_error(line):
     """Whatever is typed, the answer is a filter that can be applied, or a FilterError with a span inside the line."""
     fault, found = None, ALL

@@ -55,6 +55,8 @@ def field_of(written: str) -> Field:
     >>> field_of("status"), field_of("attributes.score").name, field_of("retry.count").name
     (Field(name='status_code', alias='status'), 'score', 'retry.count')
     """
+    if written.startswith("attributes.attributes."):  # a filter takes off the first, as we do below
+        return Field(written)
     if written.startswith("attributes."):
         return Field(written.removeprefix("attributes."))
     if written in ALIASES:
