@@ -55,6 +55,7 @@ class Server:
         self._command = [binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *options]
         self._folder = folder
         self.admin = redis.Redis(port=self.port, socket_timeout=PATIENCE_SECONDS)
+        self._frozen = False
         self.start()
 
     def start(self):
@@ -70,6 +71,11 @@ class Server:
         self._process.wait()
         self.admin.connection_pool.disconnect()
 
+    @property
+    def lives(self):
+        """Whether it runs and can answer."""
+        return self._process.poll() is None and not self._frozen
+
     def _answers(self):
         with contextlib.suppress(redis.RedisError):
             return self.admin.ping()
@@ -78,10 +84,12 @@ class Server:
     def freeze(self):
         """Stop it in the middle of whatever it does."""
         self._process.send_signal(signal.SIGSTOP)
+        self._frozen = True
 
     def thaw(self):
         """Let it go on."""
         self._process.send_signal(signal.SIGCONT)
+        self._frozen = False
 
 
 class Sentinel(Server):
@@ -132,6 +140,14 @@ class Cluster:
         for node in (*self.nodes, *self.replicas):
             node.thaw()
             node.stop()
+
+    def settle(self):
+        """Wait until all that live agree again that every slot has a master."""
+        living = [node for node in (*self.nodes, *self.replicas) if node.lives]
+        wait_for(
+            lambda: all(node.admin.execute_command("CLUSTER INFO")["cluster_state"] == "ok" for node in living),
+            what="the Cluster",
+        )
 
     def _agrees(self, node):
         info = node.admin.execute_command("CLUSTER INFO")

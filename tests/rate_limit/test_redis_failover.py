@@ -28,8 +28,8 @@ POLICIES = [
 
 @pytest.fixture(scope="module")
 def cluster(redis_server, tmp_path_factory):
-    """Masters with a replica each, which take over half a second after their master is gone. One pair for each test."""
-    made = Cluster(tmp_path_factory.mktemp("failover"), masters=4, replicas=True, node_timeout_ms=500)
+    """Masters with a replica each, which take over a second after their master is gone. One pair for each test."""
+    made = Cluster(tmp_path_factory.mktemp("failover"), masters=4, replicas=True, node_timeout_ms=1000)
     made.unused = list(range(4))
     yield made
     made.stop()
@@ -37,7 +37,8 @@ def cluster(redis_server, tmp_path_factory):
 
 @pytest.fixture
 def pair(cluster):
-    """(master, replica, a tenant whose limits lie there, a tenant whose limits lie elsewhere)."""
+    """(master, replica, a tenant whose limits lie there, a tenant whose limits lie elsewhere), once all is quiet."""
+    cluster.settle()
     number = cluster.unused.pop()
     names = [f"t{each}" for each in range(99)]
     slots = [key_slot(f"tenant={name}".encode()) for name in names]

@@ -240,6 +240,9 @@ class Limiter:
         """
         if self._remote is None:
             return self.admit(context, estimate, reservation=reservation)
+        plan = self._plan
+        if self._sink is None and not plan.shadow:  # nobody else hears of it
+            return await self._remote.admit_async(self._asked(plan, context, estimate, reservation))
         decision, shadow = await self.attempt_async(context, estimate, reservation=reservation)
         self.record(decision, shadow=shadow)
         return decision
