@@ -287,6 +287,30 @@ def test_a_request_tells_what_is_unusual(open_page):
     page.wait_for_url("**/logs?q=event%3Arequest+session_id%3Achat-81&from=*")
 
 
+def test_a_request_that_tells_no_answer_has_its_models(browser, servers):
+    """A server's span knows neither texts nor tokens: the page takes them from the model calls below it."""
+    page = browser.new_page()
+
+    def as_traced(route):
+        story = route.fetch().json()
+        (request,) = (event for event in story["events"] if event["event"] == "request")
+        for name in ("input_tokens", "output_tokens", "cost_microusd", "attributes"):
+            request.pop(name, None)
+        calls = [event for event in story["events"] if event["event"] == "llm"]
+        calls[0]["attributes"] = {"input": "Where is my order?"}
+        calls[-1]["attributes"] = calls[-1]["attributes"] | {"output": "It left on Monday."}
+        story["totals"] = {"input_tokens": 1289, "output_tokens": 26, "cost_microusd": 4942}
+        route.fulfill(json=story)
+
+    page.route("**/api/requests/*", as_traced)
+    page.goto(servers["full"].url + "/requests/req-5f3a10")
+    assert page.locator(".talk").inner_text().split("\n\n") == [
+        "Question", "Where is my order?", "Answer", "It left on Monday."
+    ]  # fmt: skip
+    assert "1,289 tokens in · 26 out · $0.0049" in page.locator("main header").inner_text()
+    page.close()
+
+
 def test_foreign_text_stays_text(open_page):
     """Markup, control characters and direction overrides in an event are shown, and never run."""
     page = open_page("/logs")
