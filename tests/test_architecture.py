@@ -15,6 +15,7 @@ PACKAGE = SOURCE / "opsloop"
 ROOMS = ("structured_logging", "dashboard", "online_eval", "rate_limit", "alerting", "improvement")
 FLOORS = {
     "errors": 0,
+    "lazy": 0,
     "clock": 1,
     "quantile": 1,
     "event": 2,

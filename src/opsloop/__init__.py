@@ -5,8 +5,9 @@ The names here are the SDK's few public ones. They load on first use, so ``impor
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from opsloop.lazy import lazy
 
 if TYPE_CHECKING:
     from opsloop.clock import Clock, ManualClock, SystemClock
@@ -60,16 +61,4 @@ _HOMES = {
     "query": "structured_logging",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Load a public name from its module on first use."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'opsloop' has no attribute {name!r}")
-    value = getattr(import_module(f"opsloop.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """List the public names."""
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -10,7 +10,6 @@ Limits
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib import resources
 from typing import Any, Final, NamedTuple
 
@@ -80,7 +79,7 @@ class FlatSpans(NamedTuple):
 
 def flatten(request: Any) -> FlatSpans:
     """Return the spans of a decoded ``ExportTraceServiceRequest`` as columns."""
-    spans = [span for _, span in _spans(request)]
+    spans = [span for group in request.resource_spans for scope in group.scope_spans for span in scope.spans]
     keys: list[str] = []
     values: list[Any] = []
     starts = [0]
@@ -127,13 +126,6 @@ def flatten(request: Any) -> FlatSpans:
         reals=reals,
         lists=lists,
     )
-
-
-def _spans(request: Any) -> Iterator[tuple[int, Any]]:
-    for place, group in enumerate(request.resource_spans):
-        for scope in group.scope_spans:
-            for span in scope.spans:
-                yield place, span
 
 
 def _groups(request: Any) -> NDArray[np.int64]:

@@ -81,8 +81,6 @@ _ENCODE: Final = msgspec.json.Encoder().encode
 HOLE: Final = "\x01"
 """Stands for a leaf in the shape of attributes, as the store has it."""
 
-Numbers = NDArray[np.int64]
-
 
 class _Watched(Attributes):
     """Attributes that note every name they are asked for."""
@@ -221,7 +219,7 @@ def shape_text(names: tuple[str, ...], types: tuple[int, ...], added: int) -> st
     return "{" + ",".join(f"{_ENCODE(name).decode()}:{hole}" for name, hole in zip(names, holes, strict=True)) + "}"
 
 
-def shapes(spans: FlatSpans) -> Iterator[tuple[Numbers, Plan]]:
+def shapes(spans: FlatSpans) -> Iterator[tuple[NDArray[np.int64], Plan]]:
     """Yield the spans of each shape that has enough of them, with its plan."""
     sizes = np.diff(spans.starts)
     keys = spans.codes * 8 + spans.types

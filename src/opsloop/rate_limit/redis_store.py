@@ -252,7 +252,7 @@ class RedisStore:
                 receipt = yield from self._asked(steps)
             except StoreError as failed:
                 reason = failed.message
-            except BaseException:  # its task was cancelled, it may have been waiting
+            except GeneratorExit:  # its task was cancelled, it may have been waiting
                 self._owe(steps)
                 raise
             else:
@@ -299,7 +299,7 @@ class RedisStore:
             except MovingError:  # others do not wait for its slot
                 self._owed.append(owed)
                 return
-            except BaseException:  # it failed or was cancelled: it is told again
+            except (StoreError, GeneratorExit):  # it failed or was cancelled: it is told again
                 self._owed.appendleft(owed)
                 raise
 

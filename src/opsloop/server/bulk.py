@@ -38,8 +38,10 @@ def read_many_traces(body: bytes, select: Callable[[str], pa.Table] | None) -> B
     size = sum(len(scope.spans) for group in request.resource_spans for scope in group.scope_spans)
     if size < LEAST_SPANS["columns"]:
         return read_spans(request)
-    helped = select is not None and size >= LEAST_SPANS["engine"]
-    spans = _by_engine(request, body, select) if select is not None and helped else flat.flatten(request)
+    if select is None or size < LEAST_SPANS["engine"]:
+        spans = flat.flatten(request)
+    else:
+        spans = _by_engine(request, body, select)
     rows, odd = columnar.rows_of(spans, origins_of(request))
     batch = read_spans(request, only=odd)
     batch.rows = rows

@@ -5,8 +5,9 @@ The engine's libraries load when a name is first used, so that a command line th
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from opsloop.lazy import lazy
 
 if TYPE_CHECKING:
     from opsloop.store.clickhouse import ClickHouseStream
@@ -16,9 +17,4 @@ __all__ = ["ClickHouseStream", "GroupCommit"]
 
 _HOMES = {"ClickHouseStream": "clickhouse", "GroupCommit": "writer"}
 
-
-def __getattr__(name: str) -> Any:
-    """Load a public name from its module on first use."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'opsloop.store' has no attribute {name!r}")
-    return getattr(import_module(f"opsloop.store.{_HOMES[name]}"), name)
+__getattr__, __dir__ = lazy(__name__, _HOMES)

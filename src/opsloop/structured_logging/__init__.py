@@ -17,9 +17,9 @@ What a logging process does without, the way back and the way to a server, loads
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from opsloop.lazy import lazy
 from opsloop.structured_logging.buffered import BufferedSink
 from opsloop.structured_logging.context import isolated, wrap
 from opsloop.structured_logging.logger import Logger, log
@@ -89,16 +89,4 @@ _HOMES = {
     "summarise": "summary",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Load a public name from its module on first use."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'opsloop.structured_logging' has no attribute {name!r}")
-    value = getattr(import_module(f"opsloop.structured_logging.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """List the public names."""
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(__name__, _HOMES)
