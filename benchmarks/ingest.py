@@ -193,7 +193,7 @@ def opsloop_store(folder: str, spans: int, bodies: list[bytes]) -> dict[str, flo
         commits = GroupCommit(stream, batch_milliseconds=1)
 
         def take(each):
-            batch = read_many_traces(each, stream.select)
+            batch = read_many_traces(each)
             commits.submit(batch.events, batch.rows).result()
 
         result = timed(take, bodies, spans)
@@ -207,8 +207,7 @@ def bare_sink(folder: str, spans: int, bodies: list[bytes]) -> dict[str, float]:
     """The same bytes into the same engine, and nothing else."""
     import clickhouse_connect
 
-    from opsloop.ingest.flat import SCHEMA
-
+    schema = Path(__file__).with_name("otlp.proto")
     client = clickhouse_connect.get_client(dsn=f"chdb://{folder}/bare")
     client.command(
         "CREATE TABLE spans (service LowCardinality(String), trace_id String CODEC(ZSTD(1)), span_id String"
@@ -233,7 +232,7 @@ def bare_sink(folder: str, spans: int, bodies: list[bytes]) -> dict[str, float]:
         FROM (SELECT own.value.text[indexOf(own.key, 'service.name')] AS service, arrayJoin(scope.spans) AS span
         FROM (SELECT g.resource.attributes AS own, arrayJoin(g.scope_spans) AS scope
         FROM (SELECT arrayJoin(resource_spans) AS g FROM file('{path}', ProtobufSingle, '{structure}'))))
-        SETTINGS max_threads = 1, format_schema = '{SCHEMA}:Request'"""
+        SETTINGS max_threads = 1, format_schema = '{schema}:Request'"""
 
     def take(each):
         path.write_bytes(each)

@@ -14,7 +14,6 @@ from opsloop.filter import Statement
 from opsloop.ingest import accept, content, flat, mapping, plan, read_traces
 from opsloop.ingest.attributes import Attributes
 from opsloop.ingest.content import content_of
-from opsloop.ingest.otlp import parse_traces
 from opsloop.server import bulk as bulk_way
 from opsloop.server.bulk import read_many_traces, rows_in_time
 from opsloop.settings import ServerSettings, Settings
@@ -132,34 +131,12 @@ resources = st.lists(
 )
 
 
-@pytest.fixture(params=["in Python", "by the engine"])
-def bulk(request, clickhouse, monkeypatch):
+@pytest.fixture
+def bulk(monkeypatch):
     """The way by columns, for a body of any size and shapes of any number."""
-    monkeypatch.setattr(bulk_way, "LEAST_SPANS", {"columns": 1, "engine": 1})
-    monkeypatch.setattr(plan, "LEAST_OF_A_SHAPE", 1)
-    return lambda body: read_many_traces(body, clickhouse.select if request.param == "by the engine" else None)
-
-
-def columns_of(spans):
-    """Return flat spans as plain values that compare, its names in place of their codes."""
-    plain = {
-        name: getattr(value, "tolist", getattr(value, "to_pylist", lambda value=value: value))()
-        for name, value in spans._asdict().items()
-    }
-    return plain | {"names": [plain["names"][code] for code in plain["codes"]], "codes": None}
-
-
-def test_the_engine_makes_the_same_columns(clickhouse):
-    """Whatever the spans, the columns that the engine makes of a body are those that are defined in Python."""
-
-    @settings(max_examples=25, deadline=None)
-    @given(groups=st.lists(st.tuples(resources, spans), min_size=1, max_size=2))
-    def agrees(groups):
-        made = parse_traces(request(groups).SerializeToString())
-        by_engine = bulk_way._by_engine(made, made.SerializeToString(), clickhouse.select)
-        assert encode(columns_of(by_engine)) == encode(columns_of(flat.flatten(made)))
-
-    agrees()
+    monkeypatch.setattr(bulk_way, "LEAST_SPANS", 1)
+    monkeypatch.setattr(flat, "LEAST_OF_A_SHAPE", 1)
+    return read_many_traces
 
 
 def by_id(events):
@@ -191,7 +168,7 @@ def test_rows_are_what_the_python_mapping_makes(bulk):
 
 def test_two_shapes_under_one_hash_stay_apart(bulk, monkeypatch):
     """Spans whose names and types hash alike are told apart: whoever differs from the first goes the other way."""
-    monkeypatch.setattr(plan, "_MIX", np.uint64(0))
+    monkeypatch.setattr(flat, "_MIX", np.uint64(0))
     shapes = [[("user.id", "u")], [("user.id", 7)], [("tenant", "t")], [("user.id", "u"), ("tenant", "t")], []]
     body = request([([], [({}, attributes) for attributes in shapes * 3])]).SerializeToString()
     batch = bulk(body)

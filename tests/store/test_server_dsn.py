@@ -141,14 +141,14 @@ def test_rows_of_a_large_body_go_over_the_wire(served):
     """Spans that were mapped column by column are stored by a server as they are by the embedded engine, and once."""
     request = ExportTraceServiceRequest()
     spans = request.resource_spans.add().scope_spans.add().spans
-    for number in range(LEAST_SPANS["columns"]):
+    for number in range(LEAST_SPANS):
         span = spans.add(trace_id=b"t" * 16, span_id=(number + 1).to_bytes(8, "big"), name="a span")
         span.start_time_unix_nano = span.end_time_unix_nano = 10**18 + number
         span.attributes.extend(pairs([("user.id", f"u-{number}"), ("retry", number), ("tags", ["a"])]))
-    batch = read_many_traces(request.SerializeToString(), None)
-    assert batch.rows.num_rows == LEAST_SPANS["columns"]
+    batch = read_many_traces(request.SerializeToString())
+    assert batch.rows.num_rows == LEAST_SPANS
     with ClickHouseStream(f"clickhouse://127.0.0.1:{served.server_address[1]}/in_columns") as stream:
-        assert stream.append(batch.events, rows=[batch.rows]) == LEAST_SPANS["columns"]
+        assert stream.append(batch.events, rows=[batch.rows]) == LEAST_SPANS
         assert stream.append(batch.events, rows=[batch.rows]) == 0
         assert stream.query() == read_traces(request.SerializeToString(), json=False).events
 

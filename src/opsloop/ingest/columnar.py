@@ -25,13 +25,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from opsloop.event import INT64_MAX
 from opsloop.ingest import mapping
 from opsloop.ingest.attributes import Attributes
 from opsloop.ingest.content import ContentReader
 from opsloop.ingest.flat import FLAG, LIST, NOTHING, REAL, TEXT, WHOLE, FlatSpans
 from opsloop.ingest.otlp import list_of
-from opsloop.ingest.plan import ADDED, CONTENT, HOLE, TOOL_MARKS, Plan, bare_span, shape_text, shapes
+from opsloop.ingest.plan import ADDED, CONTENT, HOLE, TOOL_MARKS, Plan, bare_span, plan_of, shape_text
 
 __all__ = ["rows_of"]
 
@@ -137,10 +136,10 @@ class _Found:
         self.added = {name: np.zeros(size, np.int64) for name in ADDED} | {"span_name": names}
         """The number of each text that is added to the attributes, or 0."""
         self._places: dict[str, Numbers] = {}
-        wrong = _wrong(spans)
-        for rows, plan in shapes(spans):
+        for shape in spans.shapes:
+            plan = plan_of(shape.names, shape.types)
             if not plan.odd:
-                self._look_up(rows[~wrong[rows]], plan)
+                self._look_up(shape.rows, plan)
 
     def place(self, column: str) -> Numbers:
         """Return where each span has the attribute of a column, or the place that stands for none."""
@@ -272,16 +271,6 @@ class _Found:
         return list((values.astype(np.bool_) if kind == FLAG else values).tolist())
 
 
-def _wrong(spans: FlatSpans) -> Mask:
-    """Return which spans have ids or times that are not right, or events of their own."""
-    wrong: Mask = spans.told | (spans.end_ns < spans.start_ns) | (spans.start_ns == 0) | (spans.end_ns > INT64_MAX)
-    for ids, digits in ((spans.trace_id, 32), (spans.span_id, 16), (spans.parent_span_id, 16)):
-        lengths = _edges(ids)[0]
-        zero = np.asarray(pc.equal(ids, "0" * digits).cast(pa.int8())).astype(np.bool_)
-        wrong |= zero | ((lengths != digits) & ((lengths != 0) | (ids is not spans.parent_span_id)))
-    return wrong
-
-
 # ---- the rows --------------------------------------------------------------------------------------------------------
 
 
@@ -387,7 +376,9 @@ def _numbers_of(found: _Found, kept: Numbers) -> dict[str, pa.Array]:
 
 def _attributes_of(found: _Found, kept: Numbers) -> dict[str, pa.Array]:
     """Return the leaves of each row, its own and behind them what was added, and its shape."""
-    spans, names = found.spans, pa.array([*found.spans.names, *ADDED], pa.string())
+    spans, plans = found.spans, found.plan_of[kept]
+    names = pa.array([*ADDED, *(name for plan in found.plans for name in plan.names)], pa.string())
+    firsts = len(ADDED) + np.cumsum([0, *(len(plan.names) for plan in found.plans)])
     starts, sizes = spans.starts[kept], np.diff(spans.starts)[kept]
     added = [(place, found.added[name][kept]) for place, name in enumerate(ADDED)]
     more = np.sum([numbers > 0 for _, numbers in added], axis=0)
@@ -395,17 +386,17 @@ def _attributes_of(found: _Found, kept: Numbers) -> dict[str, pa.Array]:
     items, codes = np.empty(edges[-1], np.int64), np.empty(edges[-1], np.int64)
     within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     here, there = np.repeat(edges[:-1], sizes) + within, np.repeat(starts, sizes) + within
-    items[here], codes[here] = found.attributes.numbers[there], spans.codes[there]
+    items[here], codes[here] = found.attributes.numbers[there], np.repeat(firsts[plans], sizes) + within
     free, bits = edges[:-1] + sizes, np.zeros(len(kept), np.int64)
     for place, numbers in added:
         rows = np.flatnonzero(numbers)
-        items[free[rows]], codes[free[rows]] = numbers[rows], len(spans.names) + place
+        items[free[rows]], codes[free[rows]] = numbers[rows], place
         free[rows] += 1
         bits[rows] |= 1 << place
-    shapes, of = np.unique(found.plan_of[kept] * 32 + bits, return_inverse=True)
+    kinds, of = np.unique(plans * 32 + bits, return_inverse=True)
     texts = [
         shape_text(found.plans[shape // 32].names, found.plans[shape // 32].types, shape % 32)
-        for shape in shapes.tolist()
+        for shape in kinds.tolist()
     ]
     leaves = pa.MapArray.from_arrays(
         pa.array(edges.astype(np.int32)), names.take(pa.array(codes)), found.pool.take(items)

@@ -1,207 +1,302 @@
 """Many spans as a few columns: what each has once, and the attributes of all of them one after the other.
 
 Objects
-    :class:`FlatSpans` is a decoded request with nothing judged yet. :func:`flatten` makes it in Python and is the
-    definition; :func:`statement` is the same as a SELECT over the protobuf body, for the embedded engine, and
-    :func:`read_flat` takes its answer. A property test holds both together.
-Limits
-    The engine reads a span in a third of the time, but needs about ten milliseconds before the first.
+    :class:`FlatSpans` is what :func:`read_flat` makes of a request's bytes. Whatever is not plainly a right
+    span is said not to be ``plain``, and is left to the decoder (:mod:`opsloop.ingest.wire`).
+Rule
+    Spans that have the same names with values of the same types are of one *shape*. Shapes are found by a hash and then
+    compared byte by byte, so a collision costs time and nothing else.
 """
 
 from __future__ import annotations
 
-from importlib import resources
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator
+from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from opsloop.event import INT64_MAX
+from opsloop.ingest.wire import Body, Field, Mask, Places, Words, fields_of, lengths_in
+
 __all__ = [
     "FLAG",
+    "LEAST_OF_A_SHAPE",
     "LIST",
     "NOTHING",
     "OTHER",
     "REAL",
-    "SCHEMA",
     "TEXT",
     "WHOLE",
     "FlatSpans",
-    "flatten",
+    "Shape",
     "read_flat",
-    "source",
-    "statement",
 ]
 
 NOTHING, TEXT, WHOLE, REAL, FLAG, LIST, OTHER = range(7)
-"""What an attribute's value is; ``OTHER`` is a tree of names or bytes."""
-SCHEMA: Final = str(resources.files("opsloop.ingest").joinpath("otlp.proto"))
-_KINDS: Final = {
-    None: NOTHING,
-    "string_value": TEXT,
-    "int_value": WHOLE,
-    "double_value": REAL,
-    "bool_value": FLAG,
-    "array_value": LIST,
-}
+"""What an attribute's value is; ``OTHER`` is a tree of names, bytes, or written in an unusual way."""
+LEAST_OF_A_SHAPE: Final = 10
+"""To follow a plan costs as much as to map so many spans in Python."""
+_TYPES: Final = np.full(256, OTHER, np.uint8)
+_TYPES[[0x0A, 0x10, 0x18, 0x21, 0x2A]] = TEXT, FLAG, WHOLE, REAL, LIST
+_TRACE_ID, _SPAN_ID, _STATE, _PARENT_ID, _NAME, _KIND, _START, _END, _STATUS = (
+    0x0A, 0x12, 0x1A, 0x22, 0x2A, 0x30, 0x39, 0x41, 0x7A,
+)  # fmt: skip
+"""The tags of a span's fields."""
+_MIX: Final = np.uint64(0x9E3779B97F4A7C15)
+"""An odd number without a pattern in its bits: 2**64 by the golden ratio."""
+_HEX: Final = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), np.uint16)
+_FIRST: Final = np.array([2 ** (8 * size) - 1 for size in range(9)], np.uint64)
+"""What keeps the first so many bytes of a word."""
+
+
+class Shape(NamedTuple):
+    """The names of some spans' attributes, the types of their values, and which spans have them."""
+
+    names: tuple[str, ...]
+    types: tuple[int, ...]
+    rows: Places
 
 
 class FlatSpans(NamedTuple):
     """Spans in the order of their body; ids are hexadecimal, times in nanoseconds."""
 
-    group: NDArray[np.int64]
+    plain: Mask
+    """Which spans have right ids and times, neither events nor links, and nothing that is not told here."""
+    group: Places
     """Which of the request's resources a span is of."""
     trace_id: pa.StringArray
     span_id: pa.StringArray
     parent_span_id: pa.StringArray
     name: pa.StringArray
     message: pa.StringArray
-    kind: NDArray[np.int64]
-    status: NDArray[np.int64]
-    start_ns: NDArray[np.uint64]
-    end_ns: NDArray[np.uint64]
-    told: NDArray[np.bool_]
-    """Whether it has span events."""
-    starts: NDArray[np.int64]
+    kind: Places
+    status: Places
+    start_ns: Words
+    end_ns: Words
+    starts: Places
     """Where the attributes of each span begin, and where the last one's end."""
-    names: list[str]
-    """Every name that occurs, once."""
-    codes: NDArray[np.int64]
-    """Of each attribute, the place of its name in ``names``."""
+    shapes: list[Shape]
     types: NDArray[np.uint8]
     texts: pa.StringArray
     """Of each attribute its text, or "" if it is no text."""
-    wholes: NDArray[np.int64]
+    wholes: Places
     reals: NDArray[np.float64]
     lists: dict[int, bytes]
     """The protobuf of those attributes that are lists."""
 
 
-def flatten(request: Any) -> FlatSpans:
-    """Return the spans of a decoded ``ExportTraceServiceRequest`` as columns."""
-    spans = [span for group in request.resource_spans for scope in group.scope_spans for span in scope.spans]
-    keys: list[str] = []
-    values: list[Any] = []
-    starts = [0]
-    for span in spans:
-        for pair in span.attributes:
-            value = pair.value
-            keys.append(pair.key)
-            values.append(value.string_value or value)  # most are texts, and only a text reads as one that is not empty
-        starts.append(len(keys))
-    types = np.full(len(values), TEXT, np.uint8)
-    wholes, reals = np.zeros(len(values), np.int64), np.zeros(len(values))
-    lists: dict[int, bytes] = {}
-    for place, value in enumerate(values):
-        if value.__class__ is not str:
-            values[place] = ""
-            which = value.WhichOneof("value")
-            types[place] = kind = _KINDS.get(which, OTHER)
-            if kind in {WHOLE, FLAG}:
-                wholes[place] = getattr(value, which)
-            elif kind == REAL:
-                reals[place] = value.double_value
-            elif kind == LIST:
-                lists[place] = value.array_value.SerializeToString()
-    names: dict[str, int] = {}
-    codes = [names.setdefault(key, len(names)) for key in keys]
-    return FlatSpans(
-        group=_groups(request),
-        trace_id=pa.array([span.trace_id.hex() for span in spans], pa.string()),
-        span_id=pa.array([span.span_id.hex() for span in spans], pa.string()),
-        parent_span_id=pa.array([span.parent_span_id.hex() for span in spans], pa.string()),
-        name=pa.array([span.name for span in spans], pa.string()),
-        message=pa.array([span.status.message for span in spans], pa.string()),
-        kind=np.array([span.kind for span in spans], np.int64),
-        status=np.array([span.status.code for span in spans], np.int64),
-        start_ns=np.array([span.start_time_unix_nano for span in spans], np.uint64),
-        end_ns=np.array([span.end_time_unix_nano for span in spans], np.uint64),
-        told=np.array([bool(span.events) for span in spans], np.bool_),
-        starts=np.array(starts, np.int64),
-        names=list(names),
-        codes=np.array(codes, np.int64),
-        types=types,
-        texts=pa.array(values, pa.string()),
-        wholes=wholes,
-        reals=reals,
-        lists=lists,
+def read_flat(body: Body) -> FlatSpans:
+    """Return the spans of a request. Raises :class:`pyarrow.ArrowInvalid` for texts that are no UTF-8."""
+    plain, once, pairs, starts = fields_of(body)
+    values = _values(body, pairs)
+    plain[pairs.lanes[values.types == OTHER]] = False
+    message, status = _status(body, once.get(_STATUS), plain)
+    _texts(body, *_places(body, once.get(_STATE)))
+    start_ns, end_ns = (_words(body, once.get(tag)) for tag in (_START, _END))
+    plain &= (start_ns > 0) & (start_ns <= end_ns) & (end_ns <= INT64_MAX)
+    spans = FlatSpans(
+        plain=plain,
+        group=body.group,
+        trace_id=_identity(body, once.get(_TRACE_ID), plain, words=2),
+        span_id=_identity(body, once.get(_SPAN_ID), plain),
+        parent_span_id=_identity(body, once.get(_PARENT_ID), plain, optional=True),
+        name=_texts(body, *_places(body, once.get(_NAME))),
+        message=message,
+        kind=_numbers(body, once.get(_KIND)),
+        status=status,
+        start_ns=start_ns,
+        end_ns=end_ns,
+        starts=starts,
+        shapes=[],
+        types=values.types,
+        texts=_texts(body, np.where(values.types == TEXT, values.starts, pairs.ends), pairs.ends),
+        wholes=values.wholes,
+        reals=values.reals,
+        lists=values.lists,
     )
+    spans.shapes.extend(_shapes(body, spans, values.names))
+    return spans
 
 
-def _groups(request: Any) -> NDArray[np.int64]:
-    sizes = [sum(len(scope.spans) for scope in group.scope_spans) for group in request.resource_spans]
-    return np.repeat(np.arange(len(sizes)), sizes)
+# ---- what a span has once --------------------------------------------------------------------------------------------
 
 
-_VALUE: Final = (
-    "value Tuple(text Nullable(String), flag Nullable(Bool), whole Nullable(Int64), real Nullable(Float64),"
-    " list Nullable(String), tree Nullable(String), binary Nullable(String))"
-)
-_STRUCTURE: Final = (
-    "resource_spans Array(Tuple(scope_spans Array(Tuple(spans Array(Tuple("
-    "trace_id String, span_id String, parent_span_id String, name String, kind UInt32, start_ns UInt64, end_ns UInt64,"
-    f" attributes Array(Tuple(key String, {_VALUE})), events Array(String),"
-    " status Tuple(message String, code UInt32)))))))"
-)
-_TYPES: Final = " + ".join(
-    f"{number} * isNotNull({letter})"
-    for letter, number in (("t", TEXT), ("w", WHOLE), ("r", REAL), ("f", FLAG), ("l", LIST), ("e", OTHER), ("b", OTHER))
-)
-_FIELDS: Final = f"""
-    lower(hex(span.trace_id)) AS trace_id, lower(hex(span.span_id)) AS span_id,
-    lower(hex(span.parent_span_id)) AS parent_span_id, span.name AS name, span.status.message AS message,
-    span.kind AS kind, span.status.code AS status, span.start_ns AS start_ns, span.end_ns AS end_ns,
-    notEmpty(span.events) AS told, span.attributes.key::Array(LowCardinality(String)) AS names,
-    arrayMap((t, f, w, r, l, e, b) -> toUInt8({_TYPES}),
-        a.text, a.flag, a.whole, a.real, a.list, a.tree, a.binary) AS types,
-    arrayMap(t -> ifNull(t, ''), a.text) AS texts,
-    arrayMap(l -> ifNull(l, ''), arrayFilter(l -> l IS NOT NULL, a.list)) AS lists,
-    arrayMap((w, f) -> ifNull(w, ifNull(toInt64(f), 0)), a.whole, a.flag) AS wholes,
-    arrayMap(r -> ifNull(r, 0.), a.real) AS reals"""
+def _places(body: Body, field: Field | None) -> tuple[Places, Places]:
+    """Return of each span from where to where it has a field; from its first byte to there if it has none."""
+    starts, ends = body.starts.copy(), body.starts.copy()
+    if field is not None:
+        starts[field.lanes], ends[field.lanes] = field.starts, field.ends
+    return starts, ends
 
 
-def source(path: str) -> str:
-    """Return the table function that reads a protobuf body from a file."""
-    return f"file('{path}', ProtobufSingle, '{_STRUCTURE}')"
+def _texts(body: Body, starts: Places, ends: Places) -> pa.StringArray:
+    """Return the texts between some places, which ascend; what is between them is left out."""
+    places = np.append(np.stack([starts, ends], axis=1).ravel(), ends[-1:]).astype(np.int32)
+    buffers = [None, pa.py_buffer(places), pa.py_buffer(body.data)]
+    texts = pa.StringArray.from_buffers(2 * len(starts), *buffers[1:]).take(pa.array(np.arange(0, 2 * len(starts), 2)))
+    texts.validate(full=True)
+    return texts
 
 
-def statement(source: str) -> str:
-    """Return the SELECT of the columns that :func:`read_flat` takes, from what :func:`source` returned."""
-    groups = f"SELECT arrayJoin(resource_spans) AS g FROM {source}"
-    scopes = f"SELECT arrayJoin(g.scope_spans) AS scope FROM ({groups})"
-    spans = f"SELECT arrayJoin(scope.spans) AS span, span.attributes.value AS a FROM ({scopes})"
-    return (
-        f"SELECT {_FIELDS} FROM ({spans}) SETTINGS max_threads = 1, query_plan_enable_optimizations = 0,"
-        " output_format_arrow_string_as_string = 1, output_format_arrow_low_cardinality_as_dictionary = 1,"
-        f" output_format_arrow_compression_method = 'none', format_schema = '{SCHEMA}:Request'"
-    )
+def _identity(
+    body: Body, field: Field | None, plain: Mask, *, words: int = 1, optional: bool = False
+) -> pa.StringArray:
+    """Return ids of so many words in hexadecimal; whoever has another, or one of zeros, is not plain."""
+    starts, ends = _places(body, field)
+    found = np.stack([body.words[starts + 8 * number] for number in range(words)], axis=1)
+    filled = (ends - starts == 8 * words) & found.any(axis=1)
+    plain &= filled | (optional & (ends == starts))
+    digits = _HEX[found[filled].view(np.uint8)]
+    edges = np.concatenate([[0], np.cumsum(filled * 16 * words)]).astype(np.int32)
+    return pa.StringArray.from_buffers(len(starts), pa.py_buffer(edges), pa.py_buffer(digits))
 
 
-def read_flat(table: pa.Table, request: Any) -> FlatSpans:
-    """Return the columns that the engine made of a request's body."""
+def _numbers(body: Body, field: Field | None) -> Places:
+    numbers = np.zeros(len(body.starts), np.int64)
+    if field is not None:
+        numbers[field.lanes] = field.values
+    return numbers
 
-    def inner(name: str) -> pa.Array:
-        return table[name].combine_chunks().flatten()
 
-    def numbers(name: str) -> NDArray[Any]:
-        return np.asarray(table[name])
+def _words(body: Body, field: Field | None) -> Words:
+    words = np.zeros(len(body.starts), np.uint64)
+    if field is not None:
+        words[field.lanes] = body.words[field.starts]
+    return words
 
-    names, types = inner("names"), np.asarray(inner("types"))
-    lists = inner("lists").cast(pa.binary()).to_pylist()
-    return FlatSpans(
-        group=_groups(request),
-        **{name: table[name].combine_chunks() for name in ("trace_id", "span_id", "parent_span_id", "name", "message")},
-        kind=numbers("kind").astype(np.int64),
-        status=numbers("status").astype(np.int64),
-        start_ns=numbers("start_ns"),
-        end_ns=numbers("end_ns"),
-        told=numbers("told").astype(np.bool_),
-        starts=np.asarray(table["names"].combine_chunks().offsets, np.int64),
-        names=names.dictionary.to_pylist(),
-        codes=np.asarray(names.indices, np.int64),
-        types=types,
-        texts=inner("texts"),
-        wholes=np.asarray(inner("wholes")),
-        reals=np.asarray(inner("reals")),
-        lists=dict(zip(np.flatnonzero(types == LIST).tolist(), lists, strict=True)),
-    )
+
+def _status(body: Body, field: Field | None, plain: Mask) -> tuple[pa.StringArray, Places]:
+    """Return the message and the code of each span's status: a text, if there is one, and one byte, if it is not 0."""
+    starts, ends = _places(body, field)
+    codes = np.zeros(len(starts), np.int64)
+    words = body.words[starts]
+    told = (starts < ends) & (words.astype(np.uint8) == 0x12)  # the tag of the message
+    lengths, sizes = lengths_in((words >> np.uint64(8)).astype(np.uint32))
+    first = np.where(told, starts + 1 + sizes, starts)
+    last = np.where(told, first + lengths, starts)
+    coded = ends - last == 2  # its tag and itself
+    words = body.words[np.minimum(last, ends)]
+    coded &= (words & np.uint64(0x80FF)) == 0x18  # the tag of the code, and no second byte
+    codes[coded] = (words[coded] >> np.uint64(8)) & np.uint64(0x7F)
+    good = coded | (last == ends)
+    plain &= good
+    return _texts(body, np.where(good, first, ends), np.where(good, last, ends)), codes
+
+
+# ---- attributes ------------------------------------------------------------------------------------------------------
+
+
+class _Names(NamedTuple):
+    """The names of attributes: from where to where, and what tells most of them apart."""
+
+    starts: Places
+    ends: Places
+    first: Words
+    """The type of the value, the length of the name and its first six bytes."""
+    last: Words
+    """Its last eight bytes, if it has more than six."""
+
+
+class _Values(NamedTuple):
+    names: _Names
+    types: NDArray[np.uint8]
+    starts: Places
+    """Where a text begins; it ends with its attribute."""
+    wholes: Places
+    reals: NDArray[np.float64]
+    lists: dict[int, bytes]
+
+
+def _values(body: Body, pairs: Field) -> _Values:
+    """Return what attributes say: a name, then the value, which ends where the attribute does."""
+    at, end = pairs.starts, pairs.ends
+    head = body.words[at]
+    size = (head.astype(np.uint32) >> np.uint32(8)).astype(np.uint8)
+    name_end = at + size + 2
+    odd = (head.astype(np.uint16) & 0x80FF != 0x0A) | (name_end > end)  # the tag of a name, and a size of one byte
+    name_end = np.minimum(name_end, end)
+    word = body.words[name_end]
+    length, taken = lengths_in((word >> np.uint64(8)).astype(np.uint32))
+    inner = name_end + taken + 1
+    there = name_end < end
+    odd |= there & ((word.astype(np.uint8) != 0x12) | (inner + length != end))  # the tag of a value
+    word >>= ((taken + 1) << 3).view(np.uint32)
+    types = _TYPES[word.astype(np.uint8)]
+    length, taken = lengths_in((word >> np.uint64(8)).astype(np.uint32))
+    starts = inner + taken + 1
+    types[~there | (inner == end)] = NOTHING
+    odd |= ((types == TEXT) | (types == LIST)) & (starts + length != end)
+    types[odd] = OTHER
+    wholes, reals = np.zeros(len(types), np.int64), np.zeros(len(types))
+    places = np.flatnonzero(types == REAL)
+    types[places[end[places] - inner[places] != 9]] = OTHER  # its tag and eight bytes
+    places = np.flatnonzero(types == REAL)
+    reals[places] = body.words[inner[places] + 1].view(np.float64)
+    places = np.flatnonzero((types == WHOLE) | (types == FLAG))
+    wholes[places], right = _varints(body, inner[places] + 1, end[places])
+    right &= (types[places] == WHOLE) | ((wholes[places] >= 0) & (wholes[places] <= 1))
+    types[places[~right]] = OTHER
+    lists = {place: body.data[starts[place] : end[place]] for place in np.flatnonzero(types == LIST).tolist()}
+    kept = np.minimum(size, 6) + 2
+    first = (head & _FIRST[kept]) + types
+    last = np.where(size >= 6, body.words[np.maximum(name_end - 8, 0)], 0)  # which the first has not
+    return _Values(_Names(at + 2, name_end, first, last), types, starts, wholes, reals, lists)
+
+
+def _varints(body: Body, starts: Places, ends: Places) -> tuple[Places, Mask]:
+    """Return the numbers of up to ten bytes between some places, seven bits a byte, and which of them are such."""
+    sizes = ends - starts
+    right = (sizes > 0) & (sizes <= 10)
+    sizes = np.where(right, sizes, 1)
+    low = np.minimum(sizes, 8)
+    words = body.words[starts] & _FIRST[low]
+    more = body.words[starts + low] & _FIRST[sizes - low]
+    goes_on = np.uint64(0x8080808080808080)
+    right &= (words & goes_on) == (goes_on & _FIRST[np.where(sizes > low, low, low - 1)])
+    right &= (more & goes_on == goes_on & _FIRST[np.maximum(sizes - 9, 0)]) & (more >> np.uint64(8) <= 1)
+    for shift, keep in ((1, 0x007F007F007F007F), (2, 0x00003FFF00003FFF), (4, 0x000000000FFFFFFF)):
+        lower, upper = words & np.uint64(keep), words & np.uint64(keep << 8 * shift)
+        words = lower | upper >> np.uint64(shift)
+    words |= (more & np.uint64(0x7F)) << np.uint64(56) | (more >> np.uint64(8)) << np.uint64(63)
+    return words.view(np.int64), right
+
+
+def _shapes(body: Body, spans: FlatSpans, names: _Names) -> Iterator[Shape]:
+    """Yield each shape that enough plain spans have."""
+    edges = spans.starts
+    sizes = np.diff(edges)
+    mixed = ((names.first * _MIX) ^ names.last) * _MIX
+    within = np.arange(len(mixed)) - np.repeat(edges[:-1], sizes)
+    mixed = (mixed ^ (mixed >> np.uint64(31))) * (2 * within.astype(np.uint64) + np.uint64(1))
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
+    hashes = sums[edges[1:]] - sums[edges[:-1]]
+    plain = np.flatnonzero(spans.plain)
+    order = plain[np.argsort(hashes[plain], kind="stable")]
+    for rows in np.split(order, np.flatnonzero(np.diff(hashes[order])) + 1):
+        if len(rows) >= LEAST_OF_A_SHAPE:
+            own = slice(edges[rows[0]], edges[rows[0] + 1])
+            # One hash may stand for two shapes: whoever differs from the first is left to the definition.
+            alike = rows[sizes[rows] == own.stop - own.start]
+            alike = alike[_alike(body, names, edges[alike], own)]
+            texts = [body.data[start:end] for start, end in zip(names.starts[own], names.ends[own], strict=True)]
+            yield Shape(tuple(map(bytes.decode, texts)), tuple(spans.types[own].tolist()), alike)
+
+
+def _alike(body: Body, names: _Names, starts: Places, own: slice) -> Mask:
+    """Return which spans, by where their attributes begin, have the very names and types of one of them."""
+    every = starts[:, None] + np.arange(own.stop - own.start)
+    alike: Mask = ((names.first[every] == names.first[own]) & (names.last[every] == names.last[own])).all(axis=1)
+    # Six bytes and eight are compared already; what is between them, word by word.
+    between = [
+        (place, offset)
+        for place, size in enumerate((names.ends[own] - names.starts[own]).tolist())
+        for offset in range(6, size - 8, 8)
+    ]
+    if between:
+        places, offsets = np.array(between).T
+        alike &= (
+            body.words[names.starts[every[:, places]] + offsets] == body.words[names.starts[own][places] + offsets]
+        ).all(axis=1)
+    return alike

@@ -9,8 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -25,7 +24,7 @@ from opsloop.ingest.attributes import Attributes
 from opsloop.ingest.batch import Batch
 from opsloop.ingest.mapping import LogRecord, SpanRecord, map_log, map_span, origin_of
 
-__all__ = ["list_of", "origins_of", "parse_traces", "read_logs", "read_spans", "read_traces"]
+__all__ = ["list_of", "origins_of", "parse_traces", "read_logs", "read_traces"]
 
 MAX_DEPTH: Final = 32
 SIGNALS: Final = {"resourceSpans": "/v1/traces", "resourceLogs": "/v1/logs", "resourceMetrics": "/v1/metrics"}
@@ -36,17 +35,12 @@ def read_traces(body: bytes, *, json: bool) -> Batch:
     """Return the events of an ``ExportTraceServiceRequest``; spans with wrong ids or times are rejected alone."""
     if json:
         return _mapped(_json_records(body, "resourceSpans", "scopeSpans", "spans"))
-    return read_spans(parse_traces(body))
+    return _mapped(_proto_spans(parse_traces(body)))
 
 
 def parse_traces(body: bytes) -> Any:
     """Return the decoded protobuf request; raises :class:`PayloadError` when it is none."""
     return _parse(ExportTraceServiceRequest(), body, "/v1/traces")
-
-
-def read_spans(request: Any, *, only: Sequence[int] | None = None) -> Batch:
-    """Return the events of a decoded request, of all its spans or of those whose ascending positions are given."""
-    return _mapped(_proto_spans(request, only))
 
 
 def origins_of(request: Any) -> list[dict[str, str]]:
@@ -173,17 +167,11 @@ def _parse(message: Any, body: bytes, path: str) -> Any:
     return message
 
 
-def _proto_spans(request: Any, only: Sequence[int] | None) -> Iterable[SpanRecord | _Raw]:
-    passed = 0
+def _proto_spans(request: Any) -> Iterable[SpanRecord | _Raw]:
     for group in request.resource_spans:
         resource = _proto_attributes(group.resource.attributes)
         for scope in group.scope_spans:
-            spans = scope.spans
-            if only is not None:
-                places = only[bisect_left(only, passed) : bisect_left(only, passed + len(spans))]
-                spans = [scope.spans[place - passed] for place in places]
-            passed += len(scope.spans)
-            for span in spans:
+            for span in scope.spans:
                 yield _proto_span(resource, scope.scope.name, span)
 
 

@@ -12,34 +12,27 @@ Limits
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from opsloop.ingest import content, mapping
 from opsloop.ingest.attributes import Attributes, Name
-from opsloop.ingest.flat import OTHER, REAL, TEXT, WHOLE, FlatSpans
+from opsloop.ingest.flat import OTHER, REAL, TEXT, WHOLE
 
 __all__ = [
     "ADDED",
     "CONTENT",
     "HOLE",
-    "LEAST_OF_A_SHAPE",
     "TOOL_MARKS",
     "Plan",
     "asked_for",
     "bare_span",
     "plan_of",
     "shape_text",
-    "shapes",
 ]
-
-LEAST_OF_A_SHAPE: Final = 10
-"""To follow a plan costs as much as to map so many spans in Python."""
 
 _MARKS: Final = (*mapping.KIND_NAMES, *mapping.KIND_FALLBACKS)
 TOOL_MARKS: Final = ("gen_ai.tool.name", "gen_ai.tool.call.id")
@@ -75,8 +68,6 @@ CONTENT: Final[Mapping[str, tuple[Name, ...]]] = {
 ADDED: Final = ("span_name", "input", "output", "finish_reason", "documents")
 """What the mapping adds to the attributes."""
 _OWN: Final = frozenset({*ADDED, "negative_duration_ns"})
-_MIX: Final = np.uint64(0x9E3779B97F4A7C15)
-"""An odd number without a pattern in its bits: 2**64 by the golden ratio."""
 _ENCODE: Final = msgspec.json.Encoder().encode
 HOLE: Final = "\x01"
 """Stands for a leaf in the shape of attributes, as the store has it."""
@@ -217,26 +208,3 @@ def shape_text(names: tuple[str, ...], types: tuple[int, ...], added: int) -> st
     names += tuple(ADDED[place] for place in more)
     holes += [HOLE if ADDED[place] == "documents" else f'"{HOLE}"' for place in more]
     return "{" + ",".join(f"{_ENCODE(name).decode()}:{hole}" for name, hole in zip(names, holes, strict=True)) + "}"
-
-
-def shapes(spans: FlatSpans) -> Iterator[tuple[NDArray[np.int64], Plan]]:
-    """Yield the spans of each shape that has enough of them, with its plan."""
-    sizes = np.diff(spans.starts)
-    keys = spans.codes * 8 + spans.types
-    places = np.arange(len(keys)) - np.repeat(spans.starts[:-1], sizes)
-    mixed = (keys.astype(np.uint64) + np.uint64(1)) * _MIX
-    mixed = (mixed ^ (mixed >> np.uint64(31))) * (2 * places.astype(np.uint64) + np.uint64(1))
-    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
-    hashes = sums[spans.starts[1:]] - sums[spans.starts[:-1]]
-    order = np.argsort(hashes, kind="stable")
-    edges = np.flatnonzero(np.diff(hashes[order])) + 1
-    for rows in np.split(order, edges):
-        if len(rows) < LEAST_OF_A_SHAPE:
-            continue
-        own = slice(spans.starts[rows[0]], spans.starts[rows[0] + 1])
-        # One hash may stand for two shapes: whoever differs from the first is left to the definition.
-        alike = rows[sizes[rows] == own.stop - own.start]
-        every = spans.starts[alike][:, None] + np.arange(own.stop - own.start)
-        alike = alike[(keys[every] == keys[own]).all(axis=1)]
-        names = tuple(spans.names[code] for code in spans.codes[own].tolist())
-        yield alike, plan_of(names, tuple(spans.types[own].tolist()))

@@ -1,60 +1,50 @@
-"""The way of a large body of spans: validated here, mapped column by column, and only what is left over span by span.
+"""The way of a large body of spans: read and mapped column by column, and only what is left over span by span.
 
-The protobuf decoder checks the body before anything else, so a bad one gets its 400 as ever. Its spans become flat
-columns (:mod:`opsloop.ingest.flat`), of a large body with the embedded engine's help, and these become rows
-(:mod:`opsloop.ingest.columnar`). Spans that are not plain are mapped by the definition, and both end in one insert.
+The spans of a body become flat columns (:mod:`opsloop.ingest.flat`) and these become rows
+(:mod:`opsloop.ingest.columnar`). Spans that are not plain are decoded and mapped by the definition, as is a whole body
+that is not laid out as usual: so a bad one gets its 400 as ever. Both end in one insert.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from google.protobuf.message import DecodeError
 
-from opsloop.errors import StoreError
-from opsloop.ingest import Batch, columnar, flat
+from opsloop.ingest import Batch, read_traces
 from opsloop.ingest.acceptance import accepted_range
-from opsloop.ingest.otlp import origins_of, parse_traces, read_spans
+from opsloop.ingest.columnar import rows_of
+from opsloop.ingest.flat import read_flat
+from opsloop.ingest.otlp import origins_of, parse_traces
+from opsloop.ingest.wire import Body, UnknownLayoutError
 from opsloop.settings import Settings
 from opsloop.store.columns import events_of
 
 __all__ = ["LEAST_SPANS", "read_many_traces", "rows_in_time"]
 
-LEAST_SPANS: Final = {"columns": 100, "engine": 1000}
-"""From how many spans in a body on it pays to map columns, and to let the engine make them."""
+LEAST_SPANS: Final = 100
+"""From how many spans in a body on it pays to map columns."""
 
 
-def read_many_traces(body: bytes, select: Callable[[str], pa.Table] | None) -> Batch:
+def read_many_traces(data: bytes) -> Batch:
     """Return what :func:`opsloop.ingest.read_traces` returns of a protobuf body, most of its events as rows.
 
-    ``select`` runs a statement on the embedded engine, if there is one. Below :data:`LEAST_SPANS` there are no rows.
-    Raises :class:`opsloop.errors.PayloadError` for a body that does not decode.
+    Below :data:`LEAST_SPANS` there are no rows. Raises :class:`opsloop.errors.PayloadError` for a body that does not
+    decode.
     """
-    request = parse_traces(body)
-    size = sum(len(scope.spans) for group in request.resource_spans for scope in group.scope_spans)
-    if size < LEAST_SPANS["columns"]:
-        return read_spans(request)
-    if select is None or size < LEAST_SPANS["engine"]:
-        spans = flat.flatten(request)
-    else:
-        spans = _by_engine(request, body, select)
-    rows, odd = columnar.rows_of(spans, origins_of(request))
-    batch = read_spans(request, only=odd)
-    batch.rows = rows
-    return batch
-
-
-def _by_engine(request: Any, body: bytes, select: Callable[[str], pa.Table]) -> flat.FlatSpans:
-    with tempfile.NamedTemporaryFile(prefix="opsloop-", suffix=".otlp") as file:
-        Path(file.name).write_bytes(body)
-        try:
-            return flat.read_flat(select(flat.statement(flat.source(file.name))), request)
-        except StoreError:  # it can be done without; whether the store takes the events is asked later
-            return flat.flatten(request)
+    try:
+        body = Body(data)
+        if len(body.starts) >= LEAST_SPANS:
+            spans = read_flat(body)
+            rows, odd = rows_of(spans, origins_of(parse_traces(body.rest(()))))
+            batch = read_traces(body.rest(odd), json=False)
+            batch.rows = rows
+            return batch
+    except (UnknownLayoutError, UnicodeDecodeError, pa.ArrowInvalid, DecodeError):
+        pass  # the decoder says what is wrong, or knows better
+    return read_traces(data, json=False)
 
 
 def rows_in_time(batch: Batch, *, now_ns: int, settings: Settings) -> Batch:

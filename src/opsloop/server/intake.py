@@ -66,7 +66,7 @@ class Intake:
         self._runtime = runtime
         gauges = runtime.settings.gauge
         self.signals = (
-            Signal("traces", self._read_traces, ExportTraceServiceResponse, "rejected_spans", "rejectedSpans"),
+            Signal("traces", _read_traces, ExportTraceServiceResponse, "rejected_spans", "rejectedSpans"),
             Signal("logs", read_logs, ExportLogsServiceResponse, "rejected_log_records", "rejectedLogRecords"),
             Signal(
                 "metrics",
@@ -78,15 +78,6 @@ class Intake:
         )
         """What OTLP sends."""
         self._read_lines = partial(read_json_lines, gauges=gauges)
-
-    def _read_traces(self, body: bytes, *, json: bool) -> Batch:
-        """Read spans: those of a protobuf body column by column, if there are many."""
-        database = self._runtime.database
-        return (
-            read_traces(body, json=True)
-            if json
-            else read_many_traces(body, database.select if database.embedded else None)
-        )
 
     async def otlp(self, request: Request, signal: Signal) -> Response:
         """``POST /v1/traces``, ``/v1/logs`` and ``/v1/metrics``."""
@@ -150,6 +141,11 @@ async def _bounded_body(request: Request, limit: int) -> bytes:
         if len(chunks) > limit:
             break
     return bytes(chunks)
+
+
+def _read_traces(body: bytes, *, json: bool) -> Batch:
+    """Read spans: those of a protobuf body column by column, if there are many."""
+    return read_traces(body, json=True) if json else read_many_traces(body)
 
 
 def _content_type(request: Request) -> str:

@@ -96,8 +96,6 @@ class ClickHouseStream:
         self._write_lock = threading.Lock()
         self._closed = False
         self._writer: Client | None = None
-        self._select_lock = threading.Lock()
-        self._selecting: Client | None = None
         self._readers: queue.LifoQueue[Client] = queue.LifoQueue()
         self._dsn, self.database, self.cluster, self._options, self._folder = _place(location, database)
         self.embedded = self._dsn.startswith("chdb://")
@@ -159,16 +157,6 @@ class ClickHouseStream:
                 for told in self.listeners:
                     told(Stored(fresh, tables[first:]))
         return added
-
-    def select(self, sql: str) -> pa.Table:
-        """Return the rows of a statement of ours as Arrow columns, on a client that neither reads nor writes wait for.
-
-        Only the embedded engine reads files of this machine: :attr:`embedded` says whether this one is.
-        """
-        with self._select_lock, named_errors(f"the store at {self.location} did not answer"):
-            if self._selecting is None:
-                self._selecting = self._connect(self.database)
-            return pa.ipc.open_stream(self._selecting.raw_query(sql, fmt="ArrowStream")).read_all()
 
     @property
     def last_sequence(self) -> int:
@@ -253,8 +241,6 @@ class ClickHouseStream:
         self._closed = True
         if self._writer is not None:
             self._writer.close()
-            if self._selecting is not None:
-                self._selecting.close()
             for _ in range(self._readers.qsize()):
                 self._readers.get().close()
         if self.lock is not None:

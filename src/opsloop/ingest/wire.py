@@ -1,0 +1,264 @@
+"""The bytes of an OTLP trace request: where its spans are, and where the fields of many spans are, all at once.
+
+Algorithm
+    Protobuf can only be read from the front: a field says how long it is, and so where the next begins. So
+    :class:`Body` goes over the spans one by one, and :func:`fields_of` takes one step in *all* of them at a time: the
+    first field of every span, then the second of every span, and so on. A step is a few operations on arrays.
+Rule
+    What is read here is exactly valid, but for the texts, whose UTF-8 is checked where they are packed. Whatever is
+    not plain (a field that is not known here, one that should come once and comes twice, lengths that do not agree) is
+    left to the protobuf decoder, which also says what is wrong: :meth:`Body.rest` is the request without all else.
+
+Source: https://protobuf.dev/programming-guides/encoding/ and opentelemetry/proto/trace/v1/trace.proto.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["ATTRIBUTES", "Body", "Field", "UnknownLayoutError", "fields_of", "lengths_in"]
+
+Places = NDArray[Any]
+Words = NDArray[np.uint64]
+Mask = NDArray[np.bool_]
+
+_PADDING: Final = bytes(16)
+"""A word may be read from the last byte on."""
+_INNER: Final = 0x12
+"""The tag of the scopes of a resource, and of the spans of a scope."""
+ATTRIBUTES: Final = 0x4A
+_FLAGS: Final = 0x85
+"""The first byte of the one tag that has two; the second is 1."""
+_SIZED: Final = (0x0A, 0x12, 0x1A, 0x22, 0x2A, ATTRIBUTES, 0x7A)
+_NUMBERS: Final = (0x30, 0x50, 0x60, 0x70)
+_FIXED: Final = {0x39: 9, 0x41: 9, _FLAGS: 6}
+"""How many bytes a field of a fixed size takes, with its tag."""
+_UNKNOWN, _IS_NUMBER, _IS_SIZED, _IS_FIXED = range(4)
+_LAYOUT: Final = np.full(256, _UNKNOWN, np.int8)
+_LAYOUT[[*_SIZED]], _LAYOUT[[*_NUMBERS]], _LAYOUT[[*_FIXED]] = _IS_SIZED, _IS_NUMBER, _IS_FIXED
+_STEPS: Final = np.zeros(256, np.int32)
+_STEPS[[*_FIXED]] = [*_FIXED.values()]
+_MOST_FIELDS: Final = 500
+"""How many fields a span may have here: a step for the sake of a few spans costs as much as the first."""
+_MOST_SIZE: Final = 2**30
+"""Up to what size of a body places are numbers of 32 bits, and sums of two."""
+_MOST_BYTES: Final = 3
+"""How many bytes a length or a small number may take here: up to two million."""
+
+
+class UnknownLayoutError(ValueError):
+    """A body is not made of resources, scopes and spans as usual; the decoder has to say what it is."""
+
+
+class _Scope(NamedTuple):
+    others: list[bytes]
+    """Its fields besides spans."""
+    first: int
+    last: int
+
+
+class Body:
+    """A request's bytes, and from where to where each of its spans goes.
+
+    Raises :class:`UnknownLayoutError` when that cannot be told.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        """Find the spans."""
+        try:
+            self._find(data)
+        except IndexError:
+            raise UnknownLayoutError("a field goes on behind the end") from None
+
+    def _find(self, data: bytes) -> None:
+        if len(data) > _MOST_SIZE:
+            raise UnknownLayoutError("a body of that size")
+        self.data = data + _PADDING
+        self.words: Words = np.ndarray((len(data) + 9,), "<u8", buffer=self.data, strides=(1,))
+        """Of each byte the eight that begin with it, as one number."""
+        self.groups: list[tuple[list[bytes], list[_Scope]]] = []
+        """Of each resource its fields besides scopes, and its scopes."""
+        starts: list[int] = []
+        ends: list[int] = []
+        sizes = []
+        at = 0
+        while at < len(data):
+            start, end = self._field(at, len(data), tag=0x0A)
+            first = len(starts)
+            self.groups.append(self._group(start, end, starts, ends))
+            sizes.append(len(starts) - first)
+            at = end
+        self.starts: Places = np.array(starts, np.int32)
+        self.ends: Places = np.array(ends, np.int32)
+        self.group: Places = np.repeat(np.arange(len(sizes)), sizes)
+        """Of each span which resource it is of."""
+
+    def rest(self, left: Collection[int]) -> bytes:
+        """Return the request with those spans alone whose ascending positions are given."""
+        spans = [_sized(_INNER, self.data[self.starts[place] : self.ends[place]]) for place in left]
+        where = np.searchsorted(np.array([*left], np.int64), [(s.first, s.last) for _, of in self.groups for s in of])
+        edges = iter(where.tolist())
+        groups = []
+        for others, scopes in self.groups:
+            parts = [*others]
+            for scope in scopes:
+                first, last = next(edges)
+                parts.append(_sized(_INNER, b"".join([*scope.others, *spans[first:last]])))
+            groups.append(_sized(0x0A, b"".join(parts)))
+        return b"".join(groups)
+
+    def _field(self, at: int, end: int, *, tag: int | None = None) -> tuple[int, int]:
+        """Return from where to where the content of a sized field goes."""
+        found = self.data[at]
+        size, start = _varint(self.data, at + 1)
+        if found > 0x7F or found & 7 != 2 or start + size > end or tag not in {None, found}:
+            raise UnknownLayoutError(f"the field at byte {at}")
+        return start, start + size
+
+    def _group(self, at: int, end: int, starts: list[int], ends: list[int]) -> tuple[list[bytes], list[_Scope]]:
+        others, scopes = [], []
+        while at < end:
+            start, stop = self._field(at, end)
+            if self.data[at] == _INNER:
+                scopes.append(self._scope(start, stop, starts, ends))
+            else:
+                others.append(self.data[at:stop])
+            at = stop
+        return others, scopes
+
+    def _scope(self, at: int, end: int, starts: list[int], ends: list[int]) -> _Scope:
+        data, first, others = self.data, len(starts), []
+        while at < end:
+            tag, size = data[at], data[at + 1]
+            start = at + 2
+            if size > 0x7F:  # most sizes have two bytes, and every span has one
+                size += (data[start] - 1) << 7
+                start += 1
+                if data[start - 1] > 0x7F:
+                    size, start = _varint(data, at + 1)
+            stop = start + size
+            if stop > end:
+                raise UnknownLayoutError(f"the field at byte {at}")
+            if tag == _INNER:
+                starts.append(start)
+                ends.append(stop)
+            else:
+                self._field(at, end)
+                others.append(data[at:stop])
+            at = stop
+        return _Scope(others, first, len(starts))
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 35, 7):
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise UnknownLayoutError(f"the length before byte {at}")
+
+
+def _sized(tag: int, content: bytes) -> bytes:
+    size, head = len(content), bytearray([tag])
+    while size > 0x7F:
+        head.append(size & 0x7F | 0x80)
+        size >>= 7
+    head.append(size)
+    return bytes(head) + content
+
+
+def lengths_in(words: NDArray[np.uint32]) -> tuple[Places, Places]:
+    """Return the varint that each word begins with, and how many bytes it takes; more than three are told as four."""
+    values = words & np.uint32(0x7F)
+    longer = (words >> np.uint32(7)) & np.uint32(1)
+    sizes = longer + np.uint32(1)
+    if longer.any():
+        values |= ((words >> np.uint32(1)) & np.uint32(0x3F80)) * longer
+        longer &= words >> np.uint32(15)
+        if longer.any():
+            values |= ((words >> np.uint32(2)) & np.uint32(0x1FC000)) * longer
+            sizes += longer + (longer & (words >> np.uint32(23)))
+    return values.view(np.int32), sizes.view(np.int32)
+
+
+class Field(NamedTuple):
+    """One field of some spans: whose, and from where to where its content goes; a small number is its own value."""
+
+    lanes: Places
+    starts: Places
+    ends: Places
+    values: Places
+
+
+def fields_of(body: Body) -> tuple[Mask, dict[int, Field], Field, Places]:
+    """Return what the spans of a body consist of.
+
+    These are: which spans are plain; by tag each field that a span may have once; the attributes of all, in order; and
+    where the attributes of each span begin, and where the last one's end.
+    """
+    count = len(body.starts)
+    plain, counts = np.ones(count, np.bool_), np.zeros(count, np.int32)
+    lanes, at, end = np.arange(count, dtype=np.int32), body.starts, body.ends
+    several: list[tuple[Places, Places, Places, Places]] = []
+    single: list[tuple[NDArray[np.uint8], Places, Places, Places]] = []
+    for _ in range(_MOST_FIELDS):
+        live = at < end
+        if not live.all():
+            lanes, at, end = lanes[live], at[live], end[live]
+        if not len(lanes):
+            break
+        words = body.words[at]
+        tags = words.astype(np.uint8)
+        values, sizes = lengths_in((words >> np.uint64(8)).astype(np.uint32))
+        many = tags == ATTRIBUTES
+        if many.all():
+            stops = at + sizes + values + 1
+            bad = (stops > end) | (sizes > _MOST_BYTES)
+        else:
+            layout = _LAYOUT[tags]
+            fixed = layout == _IS_FIXED
+            stops = at + np.where(fixed, _STEPS[tags], 1 + sizes + np.where(layout == _IS_SIZED, values, 0))
+            bad = (layout == _UNKNOWN) | (stops > end) | (~fixed & (sizes > _MOST_BYTES))
+            bad |= (tags == _FLAGS) & ((words >> np.uint64(8)).astype(np.uint8) != 1)
+        if bad.any():
+            plain[lanes[bad]] = False
+            good = ~bad
+            lanes, end, stops, tags = lanes[good], end[good], stops[good], tags[good]
+            values, many = values[good], many[good]
+        own, at = lanes, stops
+        if not many.all():
+            own, one = lanes[many], ~many
+            single.append((tags[one], lanes[one], stops[one], values[one]))
+            stops, values = stops[many], values[many]
+        several.append((own, counts[own], stops, values))
+        counts[own] += 1
+    plain[lanes[at < end]] = False
+    edges = np.concatenate([[0], np.cumsum(counts)])
+    owners, ends, lengths = (np.empty(edges[-1], np.int32) for _ in range(3))
+    for own, before, stops, values in several:
+        places = edges[own] + before
+        owners[places], ends[places], lengths[places] = own, stops, values
+    return plain, _once(single, plain), Field(owners, ends - lengths, ends, lengths), edges
+
+
+def _once(single: list[tuple[Any, ...]], plain: Mask) -> dict[int, Field]:
+    """Return by tag what spans have once; whoever has it twice is not plain."""
+    if not single:
+        return {}
+    tags, lanes, stops, values = (np.concatenate(column) for column in zip(*single, strict=True))
+    found = {}
+    for tag in (*_SIZED, *_NUMBERS, *_FIXED):
+        those = np.flatnonzero(tags == tag)
+        own = lanes[those]
+        if len(own):
+            plain[np.bincount(own, minlength=len(plain)) > 1] = False
+            ends = stops[those]
+            lengths = values[those] if tag in _SIZED else np.full(len(own), _STEPS[tag] - 1, np.int32)
+            found[tag] = Field(own, ends - lengths, ends, values[those])
+    return found
