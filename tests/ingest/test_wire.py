@@ -6,9 +6,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.json import encode
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    Status,
+    StatusCode,
+    TraceFlags,
+    TraceState,
+    set_span_in_context,
+)
 
 from opsloop.errors import PayloadError
 from opsloop.ingest import flat, read_traces, wire
@@ -193,6 +206,21 @@ ODD_BODIES = {
 def test_every_layout_is_read_or_left_to_the_decoder(what):
     """A body that is not made of resources, scopes and spans as usual ends as the decoder says."""
     assert_same(ODD_BODIES[what])
+
+
+def test_spans_of_the_sdk_are_read_at_once():
+    """What OpenTelemetry's own SDK writes is plain, states, statuses and lists included: the decoder gets none."""
+    provider, exporter = TracerProvider(), InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = provider.get_tracer("a tracer")
+    context = SpanContext(7, 8, is_remote=True, trace_flags=TraceFlags(1), trace_state=TraceState([("vendor", "1")]))
+    with tracer.start_as_current_span("outside", context=set_span_in_context(NonRecordingSpan(context))) as outer:
+        outer.set_attributes({"user.id": "u", "http.response.status_code": 200, "retried": True, "ratio": -0.5})
+        with tracer.start_as_current_span("inside", attributes={"tags": ["a", "b"], "count": -1, "empty": ""}) as inner:
+            inner.set_status(Status(StatusCode.ERROR, "why not"))
+    data = encode_spans(exporter.get_finished_spans()).SerializeToString()
+    assert_same(data)
+    assert (read_many_traces(data).rows.num_rows, len(read_many_traces(data).events)) == (2, 0)
 
 
 def test_a_body_of_any_size_is_read(monkeypatch):

@@ -148,7 +148,7 @@ def _identity(
     found = np.stack([body.words[starts + 8 * number] for number in range(words)], axis=1)
     filled = (ends - starts == 8 * words) & found.any(axis=1)
     plain &= filled | (optional & (ends == starts))
-    digits = _HEX[found[filled].view(np.uint8)]
+    digits = _HEX.take(found[filled].view(np.uint8))
     edges = np.concatenate([[0], np.cumsum(filled * 16 * words)]).astype(np.int32)
     return pa.StringArray.from_buffers(len(starts), pa.py_buffer(edges), pa.py_buffer(digits))
 
@@ -223,7 +223,7 @@ def _values(body: Body, pairs: Field) -> _Values:
     there = name_end < end
     odd |= there & ((word.astype(np.uint8) != 0x12) | (inner + length != end))  # the tag of a value
     word >>= ((taken + 1) << 3).view(np.uint32)
-    types = _TYPES[word.astype(np.uint8)]
+    types = _TYPES.take(word.astype(np.uint8))
     length, taken = lengths_in((word >> np.uint64(8)).astype(np.uint32))
     starts = inner + taken + 1
     types[~there | (inner == end)] = NOTHING
@@ -238,10 +238,12 @@ def _values(body: Body, pairs: Field) -> _Values:
     wholes[places], right = _varints(body, inner[places] + 1, end[places])
     right &= (types[places] == WHOLE) | ((wholes[places] >= 0) & (wholes[places] <= 1))
     types[places[~right]] = OTHER
-    lists = {place: body.data[starts[place] : end[place]] for place in np.flatnonzero(types == LIST).tolist()}
+    listed = np.flatnonzero(types == LIST)
+    edges = zip(starts[listed].tolist(), end[listed].tolist(), strict=True)
+    lists = {place: body.data[first:last] for place, (first, last) in zip(listed.tolist(), edges, strict=True)}
     kept = np.minimum(size, 6) + 2
-    first = (head & _FIRST[kept]) + types
-    last = np.where(size >= 6, body.words[np.maximum(name_end - 8, 0)], 0)  # which the first has not
+    first = (head & _FIRST.take(kept)) + types
+    last = np.where(size >= 6, body.words[name_end - 8], 0)  # which the first has not
     return _Values(_Names(at + 2, name_end, first, last), types, starts, wholes, reals, lists)
 
 
@@ -252,7 +254,9 @@ def _varints(body: Body, starts: Places, ends: Places) -> tuple[Places, Mask]:
     sizes = np.where(right, sizes, 1)
     low = np.minimum(sizes, 8)
     words = body.words[starts] & _FIRST[low]
-    more = body.words[starts + low] & _FIRST[sizes - low]
+    more = np.zeros(len(words), np.uint64)
+    if (longer := np.flatnonzero(sizes > low)).size:
+        more[longer] = body.words[starts[longer] + 8] & _FIRST[sizes[longer] - 8]
     goes_on = np.uint64(0x8080808080808080)
     right &= (words & goes_on) == (goes_on & _FIRST[np.where(sizes > low, low, low - 1)])
     right &= (more & goes_on == goes_on & _FIRST[np.maximum(sizes - 9, 0)]) & (more >> np.uint64(8) <= 1)
@@ -269,7 +273,7 @@ def _shapes(body: Body, spans: FlatSpans, names: _Names) -> Iterator[Shape]:
     sizes = np.diff(edges)
     mixed = ((names.first * _MIX) ^ names.last) * _MIX
     within = np.arange(len(mixed)) - np.repeat(edges[:-1], sizes)
-    mixed = (mixed ^ (mixed >> np.uint64(31))) * (2 * within.astype(np.uint64) + np.uint64(1))
+    mixed = (mixed ^ (mixed >> np.uint64(31))) * (within.view(np.uint64) * np.uint64(2) + np.uint64(1))
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
     hashes = sums[edges[1:]] - sums[edges[:-1]]
     plain = np.flatnonzero(spans.plain)
@@ -286,8 +290,10 @@ def _shapes(body: Body, spans: FlatSpans, names: _Names) -> Iterator[Shape]:
 
 def _alike(body: Body, names: _Names, starts: Places, own: slice) -> Mask:
     """Return which spans, by where their attributes begin, have the very names and types of one of them."""
-    every = starts[:, None] + np.arange(own.stop - own.start)
-    alike: Mask = ((names.first[every] == names.first[own]) & (names.last[every] == names.last[own])).all(axis=1)
+    every = starts + np.arange(own.stop - own.start)[:, None]
+    alike: Mask = np.ones(len(starts), np.bool_)
+    for words in (names.first, names.last):
+        alike &= (words.take(every) == words[own][:, None]).all(axis=0)
     # Six bytes and eight are compared already; what is between them, word by word.
     between = [
         (place, offset)
@@ -295,8 +301,7 @@ def _alike(body: Body, names: _Names, starts: Places, own: slice) -> Mask:
         for offset in range(6, size - 8, 8)
     ]
     if between:
-        places, offsets = np.array(between).T
-        alike &= (
-            body.words[names.starts[every[:, places]] + offsets] == body.words[names.starts[own][places] + offsets]
-        ).all(axis=1)
+        places, offsets = np.array(between, np.int32).T
+        wanted = body.words[names.starts[own][places] + offsets]
+        alike &= (body.words[names.starts.take(every[places]) + offsets[:, None]] == wanted[:, None]).all(axis=0)
     return alike

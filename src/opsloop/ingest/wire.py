@@ -203,14 +203,16 @@ def fields_of(body: Body) -> tuple[Mask, dict[int, Field], Field, Places]:
     where the attributes of each span begin, and where the last one's end.
     """
     count = len(body.starts)
-    plain, counts = np.ones(count, np.bool_), np.zeros(count, np.int32)
-    lanes, at, end = np.arange(count, dtype=np.int32), body.starts, body.ends
-    several: list[tuple[Places, Places, Places, Places]] = []
-    single: list[tuple[NDArray[np.uint8], Places, Places, Places]] = []
+    plain, counts = np.ones(count, np.bool_), np.zeros(count, np.int64)
+    lanes, at, end = np.arange(count), body.starts, body.ends
+    seen = np.zeros(count, np.int64)
+    several: list[tuple[NDArray[Any], ...]] = []
+    single: list[tuple[NDArray[Any], ...]] = []
     for _ in range(_MOST_FIELDS):
         live = at < end
         if not live.all():
-            lanes, at, end = lanes[live], at[live], end[live]
+            counts[lanes] = seen
+            lanes, at, end, seen = lanes[live], at[live], end[live], seen[live]
         if not len(lanes):
             break
         words = body.words[at]
@@ -221,30 +223,36 @@ def fields_of(body: Body) -> tuple[Mask, dict[int, Field], Field, Places]:
             stops = at + sizes + values + 1
             bad = (stops > end) | (sizes > _MOST_BYTES)
         else:
-            layout = _LAYOUT[tags]
+            layout = _LAYOUT.take(tags)
             fixed = layout == _IS_FIXED
-            stops = at + np.where(fixed, _STEPS[tags], 1 + sizes + np.where(layout == _IS_SIZED, values, 0))
+            stops = at + np.where(fixed, _STEPS.take(tags), 1 + sizes + np.where(layout == _IS_SIZED, values, 0))
             bad = (layout == _UNKNOWN) | (stops > end) | (~fixed & (sizes > _MOST_BYTES))
             bad |= (tags == _FLAGS) & ((words >> np.uint64(8)).astype(np.uint8) != 1)
         if bad.any():
             plain[lanes[bad]] = False
+            counts[lanes] = seen
             good = ~bad
             lanes, end, stops, tags = lanes[good], end[good], stops[good], tags[good]
-            values, many = values[good], many[good]
-        own, at = lanes, stops
-        if not many.all():
-            own, one = lanes[many], ~many
-            single.append((tags[one], lanes[one], stops[one], values[one]))
-            stops, values = stops[many], values[many]
-        several.append((own, counts[own], stops, values))
-        counts[own] += 1
-    plain[lanes[at < end]] = False
+            values, many, seen = values[good], many[good], seen[good]
+        single.append(_those(~many, tags, lanes, stops, values))
+        several.append(_those(many, lanes, seen, stops, values))
+        seen = seen + many
+        at = stops
+    counts[lanes], plain[lanes] = seen, plain[lanes] & (at >= end)
     edges = np.concatenate([[0], np.cumsum(counts)])
-    owners, ends, lengths = (np.empty(edges[-1], np.int32) for _ in range(3))
+    ends, lengths = (np.empty(edges[-1], np.int32) for _ in range(2))
     for own, before, stops, values in several:
-        places = edges[own] + before
-        owners[places], ends[places], lengths[places] = own, stops, values
-    return plain, _once(single, plain), Field(owners, ends - lengths, ends, lengths), edges
+        places = edges.take(own) + before
+        ends[places], lengths[places] = stops, values
+    attributes = Field(np.repeat(np.arange(count), counts), ends - lengths, ends, lengths)
+    return plain, _once(single, plain), attributes, edges
+
+
+def _those(mask: Mask, *arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """Return what a mask leaves of arrays: in most steps that is all or nothing."""
+    if mask.all():
+        return arrays
+    return tuple(array[mask] for array in arrays) if mask.any() else tuple(array[:0] for array in arrays)
 
 
 def _once(single: list[tuple[Any, ...]], plain: Mask) -> dict[int, Field]:
