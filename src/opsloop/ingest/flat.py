@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from opsloop.event import INT64_MAX
-from opsloop.ingest.wire import Body, Field, Mask, Places, Words, fields_of, lengths_in
+from opsloop.ingest.wire import Body, Fields, Mask, Places, Single, Words, fields_of, lengths_in
 
 __all__ = [
     "FLAG",
@@ -89,9 +89,12 @@ class FlatSpans(NamedTuple):
 
 def read_flat(body: Body) -> FlatSpans:
     """Return the spans of a request. Raises :class:`pyarrow.ArrowInvalid` for texts that are no UTF-8."""
-    plain, once, pairs, starts = fields_of(body)
-    values = _values(body, pairs)
-    plain[pairs.lanes[values.types == OTHER]] = False
+    fields = fields_of(body)
+    plain, once = fields.plain, fields.once
+    values = _values(body, fields)
+    odd = values.types == OTHER
+    if odd.any():
+        plain[np.repeat(np.arange(len(plain)), np.diff(fields.edges))[odd]] = False
     message, status = _status(body, once.get(_STATUS), plain)
     _texts(body, *_places(body, once.get(_STATE)))
     start_ns, end_ns = (_words(body, once.get(tag)) for tag in (_START, _END))
@@ -104,14 +107,14 @@ def read_flat(body: Body) -> FlatSpans:
         parent_span_id=_identity(body, once.get(_PARENT_ID), plain, optional=True),
         name=_texts(body, *_places(body, once.get(_NAME))),
         message=message,
-        kind=_numbers(body, once.get(_KIND)),
+        kind=once[_KIND].values if _KIND in once else np.zeros(len(plain), np.int32),
         status=status,
         start_ns=start_ns,
         end_ns=end_ns,
-        starts=starts,
+        starts=fields.edges,
         shapes=[],
         types=values.types,
-        texts=_texts(body, np.where(values.types == TEXT, values.starts, pairs.ends), pairs.ends),
+        texts=_texts(body, np.where(values.types == TEXT, values.starts, fields.ends), fields.ends),
         wholes=values.wholes,
         reals=values.reals,
         lists=values.lists,
@@ -123,25 +126,27 @@ def read_flat(body: Body) -> FlatSpans:
 # ---- what a span has once --------------------------------------------------------------------------------------------
 
 
-def _places(body: Body, field: Field | None) -> tuple[Places, Places]:
+def _places(body: Body, field: Single | None) -> tuple[Places, Places]:
     """Return of each span from where to where it has a field; from its first byte to there if it has none."""
-    starts, ends = body.starts.copy(), body.starts.copy()
-    if field is not None:
-        starts[field.lanes], ends[field.lanes] = field.starts, field.ends
-    return starts, ends
+    if field is None:
+        return body.starts, body.starts
+    ends = np.where(field.ends > 0, field.ends, body.starts)
+    return ends - field.values, ends
 
 
 def _texts(body: Body, starts: Places, ends: Places) -> pa.StringArray:
     """Return the texts between some places, which ascend; what is between them is left out."""
-    places = np.append(np.stack([starts, ends], axis=1).ravel(), ends[-1:]).astype(np.int32)
-    buffers = [None, pa.py_buffer(places), pa.py_buffer(body.data)]
-    texts = pa.StringArray.from_buffers(2 * len(starts), *buffers[1:]).take(pa.array(np.arange(0, 2 * len(starts), 2)))
+    count = len(starts)
+    places = np.empty(2 * count + 1, np.int32)
+    places[:-1:2], places[1::2], places[-1] = starts, ends, ends[-1] if count else 0
+    every = pa.StringArray.from_buffers(2 * count, pa.py_buffer(places), pa.py_buffer(body.data))
+    texts = every.take(pa.array(np.arange(0, 2 * count, 2)))
     texts.validate(full=True)
     return texts
 
 
 def _identity(
-    body: Body, field: Field | None, plain: Mask, *, words: int = 1, optional: bool = False
+    body: Body, field: Single | None, plain: Mask, *, words: int = 1, optional: bool = False
 ) -> pa.StringArray:
     """Return ids of so many words in hexadecimal; whoever has another, or one of zeros, is not plain."""
     starts, ends = _places(body, field)
@@ -153,21 +158,13 @@ def _identity(
     return pa.StringArray.from_buffers(len(starts), pa.py_buffer(edges), pa.py_buffer(digits))
 
 
-def _numbers(body: Body, field: Field | None) -> Places:
-    numbers = np.zeros(len(body.starts), np.int64)
-    if field is not None:
-        numbers[field.lanes] = field.values
-    return numbers
+def _words(body: Body, field: Single | None) -> Words:
+    if field is None:
+        return np.zeros(len(body.starts), np.uint64)
+    return np.where(field.ends > 0, body.words[field.ends - 8], 0)
 
 
-def _words(body: Body, field: Field | None) -> Words:
-    words = np.zeros(len(body.starts), np.uint64)
-    if field is not None:
-        words[field.lanes] = body.words[field.starts]
-    return words
-
-
-def _status(body: Body, field: Field | None, plain: Mask) -> tuple[pa.StringArray, Places]:
+def _status(body: Body, field: Single | None, plain: Mask) -> tuple[pa.StringArray, Places]:
     """Return the message and the code of each span's status: a text, if there is one, and one byte, if it is not 0."""
     starts, ends = _places(body, field)
     codes = np.zeros(len(starts), np.int64)
@@ -209,7 +206,7 @@ class _Values(NamedTuple):
     lists: dict[int, bytes]
 
 
-def _values(body: Body, pairs: Field) -> _Values:
+def _values(body: Body, pairs: Fields) -> _Values:
     """Return what attributes say: a name, then the value, which ends where the attribute does."""
     at, end = pairs.starts, pairs.ends
     head = body.words[at]

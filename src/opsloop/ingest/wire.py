@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ATTRIBUTES", "Body", "Field", "UnknownLayoutError", "fields_of", "lengths_in"]
+__all__ = ["Body", "Fields", "Single", "UnknownLayoutError", "fields_of", "lengths_in"]
 
 Places = NDArray[Any]
 Words = NDArray[np.uint64]
@@ -30,10 +30,10 @@ _PADDING: Final = bytes(16)
 """A word may be read from the last byte on."""
 _INNER: Final = 0x12
 """The tag of the scopes of a resource, and of the spans of a scope."""
-ATTRIBUTES: Final = 0x4A
+_ATTRIBUTES: Final = 0x4A
 _FLAGS: Final = 0x85
 """The first byte of the one tag that has two; the second is 1."""
-_SIZED: Final = (0x0A, 0x12, 0x1A, 0x22, 0x2A, ATTRIBUTES, 0x7A)
+_SIZED: Final = (0x0A, 0x12, 0x1A, 0x22, 0x2A, _ATTRIBUTES, 0x7A)
 _NUMBERS: Final = (0x30, 0x50, 0x60, 0x70)
 _FIXED: Final = {0x39: 9, 0x41: 9, _FLAGS: 6}
 """How many bytes a field of a fixed size takes, with its tag."""
@@ -187,27 +187,34 @@ def lengths_in(words: NDArray[np.uint32]) -> tuple[Places, Places]:
     return values.view(np.int32), sizes.view(np.int32)
 
 
-class Field(NamedTuple):
-    """One field of some spans: whose, and from where to where its content goes; a small number is its own value."""
+class Single(NamedTuple):
+    """A field that spans have once: where it ends in each span, 0 if it has none; its length, or its small number."""
 
-    lanes: Places
-    starts: Places
     ends: Places
     values: Places
 
 
-def fields_of(body: Body) -> tuple[Mask, dict[int, Field], Field, Places]:
-    """Return what the spans of a body consist of.
+class Fields(NamedTuple):
+    """What spans consist of."""
 
-    These are: which spans are plain; by tag each field that a span may have once; the attributes of all, in order; and
-    where the attributes of each span begin, and where the last one's end.
-    """
+    plain: Mask
+    """Which spans have nothing that is not told here."""
+    once: dict[int, Single]
+    """By tag what a span has once."""
+    edges: Places
+    """Where the attributes of each span begin among those of all, and where the last one's end."""
+    starts: Places
+    """From where to where each attribute goes."""
+    ends: Places
+
+
+def fields_of(body: Body) -> Fields:
+    """Return what the spans of a body consist of."""
     count = len(body.starts)
     plain, counts = np.ones(count, np.bool_), np.zeros(count, np.int64)
-    lanes, at, end = np.arange(count), body.starts, body.ends
-    seen = np.zeros(count, np.int64)
+    once: dict[int, Single] = {}
     several: list[tuple[NDArray[Any], ...]] = []
-    single: list[tuple[NDArray[Any], ...]] = []
+    lanes, at, end, seen = np.arange(count), body.starts, body.ends, np.zeros(count, np.int64)
     for _ in range(_MOST_FIELDS):
         live = at < end
         if not live.all():
@@ -218,7 +225,7 @@ def fields_of(body: Body) -> tuple[Mask, dict[int, Field], Field, Places]:
         words = body.words[at]
         tags = words.astype(np.uint8)
         values, sizes = lengths_in((words >> np.uint64(8)).astype(np.uint32))
-        many = tags == ATTRIBUTES
+        many = tags == _ATTRIBUTES
         if many.all():
             stops = at + sizes + values + 1
             bad = (stops > end) | (sizes > _MOST_BYTES)
@@ -234,39 +241,29 @@ def fields_of(body: Body) -> tuple[Mask, dict[int, Field], Field, Places]:
             good = ~bad
             lanes, end, stops, tags = lanes[good], end[good], stops[good], tags[good]
             values, many, seen = values[good], many[good], seen[good]
-        single.append(_those(~many, tags, lanes, stops, values))
-        several.append(_those(many, lanes, seen, stops, values))
-        seen = seen + many
+        for tag in np.flatnonzero(np.bincount(tags)).tolist():
+            if tag == _ATTRIBUTES:
+                several.append(_those(many, lanes, seen, stops, values))
+                seen = seen + many
+            else:
+                field = once.setdefault(tag, Single(*np.zeros((2, count), np.int32)))
+                _note(field, plain, *_those(tags == tag, lanes, stops, values))
         at = stops
     counts[lanes], plain[lanes] = seen, plain[lanes] & (at >= end)
     edges = np.concatenate([[0], np.cumsum(counts)])
-    ends, lengths = (np.empty(edges[-1], np.int32) for _ in range(2))
+    ends, lengths = np.empty((2, edges[-1]), np.int32)
     for own, before, stops, values in several:
         places = edges.take(own) + before
         ends[places], lengths[places] = stops, values
-    attributes = Field(np.repeat(np.arange(count), counts), ends - lengths, ends, lengths)
-    return plain, _once(single, plain), attributes, edges
+    return Fields(plain, once, edges, ends - lengths, ends)
 
 
 def _those(mask: Mask, *arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    """Return what a mask leaves of arrays: in most steps that is all or nothing."""
-    if mask.all():
-        return arrays
-    return tuple(array[mask] for array in arrays) if mask.any() else tuple(array[:0] for array in arrays)
+    """Return what a mask leaves of arrays: in most steps that is all."""
+    return arrays if mask.all() else tuple(array[mask] for array in arrays)
 
 
-def _once(single: list[tuple[Any, ...]], plain: Mask) -> dict[int, Field]:
-    """Return by tag what spans have once; whoever has it twice is not plain."""
-    if not single:
-        return {}
-    tags, lanes, stops, values = (np.concatenate(column) for column in zip(*single, strict=True))
-    found = {}
-    for tag in (*_SIZED, *_NUMBERS, *_FIXED):
-        those = np.flatnonzero(tags == tag)
-        own = lanes[those]
-        if len(own):
-            plain[np.bincount(own, minlength=len(plain)) > 1] = False
-            ends = stops[those]
-            lengths = values[those] if tag in _SIZED else np.full(len(own), _STEPS[tag] - 1, np.int32)
-            found[tag] = Field(own, ends - lengths, ends, values[those])
-    return found
+def _note(field: Single, plain: Mask, lanes: Places, stops: Places, values: Places) -> None:
+    """Note where spans have a field; whoever has it twice is not plain."""
+    plain[lanes[field.ends.take(lanes) > 0]] = False
+    field.ends[lanes], field.values[lanes] = stops, values
