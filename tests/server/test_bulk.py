@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.json import encode
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -38,7 +38,9 @@ def request(groups):
 
 
 NAMES = sorted(plan.asked_for())
-DOCUMENTS = st.builds("retrieval.documents.{}.document.{}".format, st.integers(0, 12), st.sampled_from(["id", "score"]))
+DOCUMENTS = st.builds(
+    "retrieval.documents.{}.document.{}".format, st.integers(0, 12), st.sampled_from(["id", "score", "content"])
+)
 MESSAGES = st.builds(
     "{}.{}.content".format, st.sampled_from(["gen_ai.prompt", "gen_ai.completion"]), st.integers(0, 99)
 )
@@ -162,6 +164,47 @@ def test_rows_are_what_the_python_mapping_makes(bulk):
     def agrees(groups):
         body = request(groups).SerializeToString()
         assert_same(body, bulk(body))
+
+    agrees()
+
+
+FRAMED = st.sampled_from(
+    ['[{"role": "user", "parts": [{"type": "text", "content": "Hi"}]}]',
+     '[{"role": "user", "parts": [{"type": "text", "content": "Say \\"Hi\\""}]}]',
+     '[{"role": "assistant", "content": "Yo"}]', '[{"role": "assistant", "content": ""}]', '["stop"]',
+     '[{"id": "kb-1", "text": "a"}]', "[]", '["retrieved"', '{"model": "m", "input": "Yo"}']
+)  # fmt: skip
+
+
+@st.composite
+def alike(draw):
+    """Return spans of one shape: names that content is looked for in, with values of the same types."""
+    told = [name for name, home in plan._homes().items() if home.table in {"content", "structured"}]
+    written = texts | message_texts | FRAMED
+    others = [st.integers(-9, 9), st.floats(-1e6, 1e6), st.booleans(), st.none(), st.lists(texts, max_size=2)]
+    kinds = st.sampled_from([written, written, *others])
+    listing = st.sampled_from(["gen_ai.retrieval.documents", "output.value"])
+    shape = draw(st.dictionaries(st.sampled_from(told) | listing | DOCUMENTS | MESSAGES, kinds, min_size=1, max_size=6))
+    if draw(st.booleans()):
+        shape["openinference.span.kind"] = st.sampled_from(["RETRIEVER", "RETRIEVER", "LLM", "EMBEDDING"])
+    return draw(st.lists(st.tuples(st.just({}), st.fixed_dictionaries(shape)), min_size=2, max_size=20))
+
+
+def test_spans_of_one_shape_have_the_content_that_each_has_alone(bulk):
+    """Whatever the values, content that is found by columns and frames is what the definition finds span by span."""
+    answers = ['[{"id": "kb-1", "text": "a"}]', "[]", "[7]", "plain"]
+    answered = [({}, {"openinference.span.kind": "RETRIEVER", "output.value": answer}) for answer in answers]
+    listed = [({}, {"gen_ai.retrieval.documents": names}) for names in (["kb-1"], [])]
+
+    @settings(max_examples=150, deadline=None)
+    @given(spans=alike())
+    @example(spans=answered)
+    @example(spans=listed)
+    def agrees(spans):
+        body = request([([], spans)]).SerializeToString()
+        batch = bulk(body)
+        assert batch.rows.num_rows == len(spans)
+        assert_same(body, batch)
 
     agrees()
 

@@ -15,7 +15,7 @@ Limits
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -27,10 +27,9 @@ from numpy.typing import NDArray
 
 from opsloop.ingest import mapping
 from opsloop.ingest.attributes import Attributes
-from opsloop.ingest.content import ContentReader
 from opsloop.ingest.flat import FLAG, LIST, NOTHING, REAL, TEXT, WHOLE, FlatSpans
 from opsloop.ingest.otlp import list_of
-from opsloop.ingest.plan import ADDED, CONTENT, HOLE, TOOL_MARKS, Plan, bare_span, plan_of, shape_text
+from opsloop.ingest.plan import ADDED, HOLE, TOOL_MARKS, Plan, bare_span, plan_of, shape_text
 
 __all__ = ["rows_of"]
 
@@ -81,6 +80,13 @@ _list_of = lru_cache(maxsize=1024)(list_of)
 """Many spans have the same short lists; nobody changes one."""
 
 
+def _each_once(values: Iterable[bytes], text: Callable[[bytes], str]) -> tuple[pa.Array, Numbers]:
+    """Return a text for each different value, and for each value the place of its text."""
+    places: dict[bytes, int] = {}
+    of = [places.setdefault(value, len(places)) for value in values]
+    return pa.array([text(value) for value in places], pa.string()), np.array(of, np.int64)
+
+
 def _edges(texts: pa.Array) -> tuple[Numbers, NDArray[np.uint8], NDArray[np.uint8]]:
     """Return the lengths of texts in bytes, their first bytes and their last ones; of an empty one 0."""
     _, offsets, data = texts.buffers()
@@ -93,6 +99,33 @@ def _edges(texts: pa.Array) -> tuple[Numbers, NDArray[np.uint8], NDArray[np.uint
     return lengths, first, last
 
 
+def _json_strings(texts: pa.Array) -> pa.Array:
+    """Return the JSON of texts, without the quotes."""
+    _, offsets, data = texts.buffers()
+    edges = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    written = np.frombuffer(data, np.uint8)[: edges[-1]] if data is not None and data.size else np.zeros(0, np.uint8)
+    escaped = np.flatnonzero((written < ord(" ")) | (written == ord('"')) | (written == ord("\\")))
+    if not len(escaped):
+        return texts
+    mask = pa.array(np.diff(np.searchsorted(escaped, edges)) > 0)
+    strings = [_ENCODE(text)[1:-1] for text in texts.filter(mask).to_pylist()]
+    return pc.replace_with_mask(texts, mask, pa.array(strings, pa.binary()).cast(pa.string()))
+
+
+def _joined(pieces: Sequence[str], leaves: pa.Array, order: Numbers) -> pa.Array:
+    """Return texts that have the same pieces and, between these, leaves of their own.
+
+    The leaves of one place stand together, those of all texts; ``order`` tells which stand first.
+    """
+    size = len(leaves) // len(order)
+    parts = np.empty((size, len(pieces) + len(order)), np.int64)
+    parts[:, 0::2] = len(leaves) + np.arange(len(pieces))
+    parts[:, 1::2] = np.add.outer(np.arange(size), order * size)
+    every = pa.concat_arrays([leaves, pa.array(pieces, pa.string())]).take(pa.array(parts.ravel()))
+    edges = pa.array(np.arange(size + 1, dtype=np.int32) * np.int32(parts.shape[1]))
+    return pc.binary_join(pa.ListArray.from_arrays(edges, every), "")
+
+
 class _Attributes:
     """All attributes of some spans by their places, with one behind the last that stands for none."""
 
@@ -101,14 +134,21 @@ class _Attributes:
         self.lengths, self.first, self.last = _edges(spans.texts)
         self.numbers = np.concatenate([pool.add(spans.texts) + np.arange(len(types)), [0]])
         """Under which number each has its text, or its JSON."""
-        for kind, values in ((WHOLE, spans.wholes), (REAL, spans.reals)):
-            places = np.flatnonzero(types == kind)
-            self.numbers[places] = pool.add(_json_texts(values[places].tolist())) + np.arange(len(places))
-        flags = np.flatnonzero(types == FLAG)
-        self.numbers[flags] = pool.add(pa.array(["false", "true"])) + spans.wholes[flags]
-        self.numbers[:-1][types == NOTHING] = pool.add(pa.array(["null"]))
-        lists = pool.add(pa.array([_ENCODE(_list_of(value)).decode() for value in spans.lists.values()], pa.string()))
-        self.numbers[list(spans.lists)] = lists + np.arange(len(spans.lists))
+        wholes, reals, flags, nothing = (np.flatnonzero(types == kind) for kind in (WHOLE, REAL, FLAG, NOTHING))
+        lists, of = _each_once(spans.lists.values(), lambda value: _ENCODE(_list_of(value)).decode())
+        written = [
+            (nothing, pa.array(["null"]), np.zeros(len(nothing), np.int64)),
+            (flags, pa.array(["false", "true"]), spans.wholes[flags]),
+            (wholes, _json_texts(spans.wholes[wholes].tolist()), np.arange(len(wholes))),
+            (reals, _json_texts(spans.reals[reals].tolist()), np.arange(len(reals))),
+            (np.array([*spans.lists], np.int64), lists, of),
+        ]
+        self.written = pa.concat_arrays([texts for _, texts, _ in written])
+        """The JSON of all that are no texts."""
+        self.first_written = first = pool.add(self.written)
+        for places, texts, of in written:
+            self.numbers[places] = first + of
+            first += len(texts)
         self.wholes = np.concatenate([spans.wholes, [0]])
         self.amounts = np.concatenate([np.where(types == REAL, spans.reals, spans.wholes), [0.0]])
         self.filled = np.concatenate([(self.lengths > 0) | (types == WHOLE), [False]])
@@ -217,21 +257,72 @@ class _Found:
         return self.events.index(event)
 
     def _find_content(self, rows: Numbers, plan: Plan) -> None:
-        """Find what was asked and answered: a text that stands for itself by its number, all else by the definition."""
-        starts = self.spans.starts[rows]
-        rich = np.full(len(rows), plan.structured)
-        if not plan.structured:
-            for position in plan.told:
-                rich |= self._is_telling(starts + position)
-        plain = rows[~rich]
-        for column in CONTENT:
-            if column in plan.texts and len(plain):
-                places = self.place(column)[plain]
-                self.added[column][plain] = np.where(self.attributes.filled[places], self.attributes.numbers[places], 0)
-        embeds = plain[self.is_event("embed")[plain]]
-        self.added["output"][embeds] = 0
-        if rich.any():
-            self._ask_for_content(rows[rich], plan)
+        """Find what was asked and answered, by the ways of the definition: the first that makes any text counts."""
+        for event in np.unique(self.event[rows]).tolist():
+            alike = rows[self.event[rows] == event]
+            for column, ways in plan.content.ways(self.events[event]).items():
+                silent = alike
+                for way, name in ways:
+                    position = plan.positions[name]
+                    found = self._said(way, self.spans.starts[silent] + position, plan.types[position])
+                    self.added[column][silent] = found
+                    silent = silent[found == 0]
+            self._find_documents(alike, plan, self.events[event])
+
+    def _said(self, way: Callable[[Any], str], places: Numbers, kind: int) -> Numbers:
+        """Return the numbers of what a way makes of values that have one type, 0 for an empty text."""
+        if kind == LIST:
+            lists = [self.spans.lists[place] for place in places.tolist()]
+            texts, of = _each_once(lists, lambda value: way(_list_of(value)))
+            return self._add(texts)[of]
+        if kind != TEXT:
+            return self._add(pa.array([way(value) for value in self._values(places, kind)], pa.string()))
+        numbers = np.where(self.attributes.filled[places], self.attributes.numbers[places], 0)
+        takes_any = way("any text") == "any text"  # as it is, if it is not JSON
+        telling = np.flatnonzero(self._is_telling(places)) if takes_any else np.arange(len(places))
+        if len(telling):
+            said = [way(value) for value in self._values(places[telling], kind)]
+            numbers[telling] = self._add(pa.array(said, pa.string()))
+        return numbers
+
+    def _add(self, texts: pa.Array) -> Numbers:
+        """Take texts and return their numbers, 0 of an empty one."""
+        first = self.pool.add(texts)
+        numbers: Numbers = np.where(_edges(texts)[0] > 0, first + np.arange(len(texts)), 0)
+        return numbers
+
+    def _find_documents(self, rows: Numbers, plan: Plan, event: str) -> None:
+        """Write what was retrieved: documents with indexed names by columns, a list of them by the definition."""
+        reader = plan.content
+        if reader.slots and not reader.is_listed:
+            self.added["documents"][rows] = self._add(self._indexed_documents(self.spans.starts[rows], plan))
+        elif reader.is_listed or event == "retrieve":
+            positions = [plan.positions[name] for name in reader.names]
+            listed = np.full(len(rows), bool(reader.slots))
+            for position in positions:
+                listed |= plan.types[position] != TEXT or self._is_telling(self.spans.starts[rows] + position)
+            rows = rows[listed]
+            columns = [self._values(self.spans.starts[rows] + place, plan.types[place]) for place in positions]
+            found = [
+                reader.documents(dict(zip(reader.names, values, strict=True)), kind=event)
+                for values in zip(*columns, strict=True)
+            ]
+            texts = ["" if documents is None else _ENCODE(documents).decode() for documents in found]
+            self.added["documents"][rows] = self._add(pa.array(texts, pa.string()))
+
+    def _indexed_documents(self, starts: Numbers, plan: Plan) -> pa.Array:
+        """Return the JSON of documents: what stands around their fields is the same in all spans of a plan."""
+        slots = [{field: plan.positions[name] for field, name in slot.items()} for slot in plan.content.slots]
+        around = [shape_text(tuple(slot), tuple(plan.types[place] for place in slot.values()), 0) for slot in slots]
+        positions = np.array([position for slot in slots for position in slot.values()])
+        is_text = np.array(plan.types)[positions] == TEXT
+        texts, others = (np.add.outer(positions[which], starts).ravel() for which in (is_text, ~is_text))
+        leaves = [
+            _json_strings(self.spans.texts.take(pa.array(texts))),
+            self.attributes.written.take(pa.array(self.attributes.numbers[others] - self.attributes.first_written)),
+        ]
+        order = np.argsort(np.argsort(~is_text, kind="stable"))  # where the leaves of each position stand among these
+        return _joined(f"[{','.join(around)}]".split(HOLE), pa.concat_arrays(leaves), order)
 
     def _is_telling(self, places: Numbers) -> Mask:
         """Return which texts may be JSON that holds more than itself."""
@@ -243,21 +334,6 @@ class _Found:
             texts = self.spans.texts.take(pa.array(places[objects]))
             telling[objects] = np.asarray(pc.match_substring_regex(texts, _SPEAKING).cast(pa.int8())).astype(np.bool_)
         return telling
-
-    def _ask_for_content(self, rows: Numbers, plan: Plan) -> None:
-        starts = self.spans.starts[rows]
-        names = [plan.names[position] for position in plan.asked]
-        columns = [self._values(starts + position, plan.types[position]) for position in plan.asked]
-        read = ContentReader(names).read
-        kinds = [self.events[event] for event in self.event[rows].tolist()]
-        found: dict[str, tuple[list[int], list[str]]] = {name: ([], []) for name in ADDED}
-        for row, kind, values in zip(rows.tolist(), kinds, zip(*columns, strict=True), strict=True):
-            for name, value in read(dict(zip(names, values, strict=False)), kind=kind).items():
-                found[name][0].append(row)
-                found[name][1].append(value if isinstance(value, str) else _ENCODE(value).decode())
-        for name, (where, texts) in found.items():
-            if where:
-                self.added[name][where] = self.pool.add(pa.array(texts, pa.string())) + np.arange(len(where))
 
     def _values(self, places: Numbers, kind: int) -> list[Any]:
         """Return the values of attributes that have one type."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -82,6 +83,9 @@ _MESSAGE: Final = re.compile(
 INDEXED: Final = re.compile(f"{_DOCUMENT.pattern}|{_MESSAGE.pattern}")
 """The names with an index in them."""
 
+Way = tuple[Callable[[Any], str], str]
+"""What makes a text of an attribute's value, or an empty one, and the attribute's name."""
+
 
 def values_of(attributes: Mapping[Any, Any], names: tuple[Name, ...]) -> Iterable[Any]:
     """Return the value of each name that is there, in the names' order; a text in JSON quotes is what it quotes.
@@ -127,45 +131,56 @@ class ContentReader:
 
     def __init__(self, names: Iterable[str]) -> None:
         """Find what there is to look at in attributes of these names."""
-        names = list(names)
+        self.names = names = list(names)
         indexed = _indexed_names(names)
-        self._input = [
+        asked: list[Way] = [
             *((_asked, name) for name in ("gen_ai.input.messages",) if name in names),
             *((_text_alone, name) for prefix in INDEXED_INPUT for name in indexed.get(prefix, ())),
             *((_spoken_by_user, name) for name in INPUT if name in names),
         ]
-        self._output = [
+        answered: list[Way] = [
             *((_answered, name) for name in ("gen_ai.output.messages",) if name in names),
             *((_text_alone, name) for prefix in INDEXED_OUTPUT for name in indexed.get(prefix, ())),
         ]
-        self._spoken = [(_spoken_by_assistant, name) for name in OUTPUT if name in names]
-        self._finish = tuple(name for name in FINISH if (name if isinstance(name, str) else name[0]) in names)
-        self._slots = _slots(names)
-        self._is_listed = "gen_ai.retrieval.documents" in names
+        spoken: list[Way] = [(_spoken_by_assistant, name) for name in OUTPUT if name in names]
+        finish: list[Way] = [
+            (_reason, name) if isinstance(name, str) else (partial(_reason_inside, name[1:]), str(name[0]))
+            for name in FINISH
+            if (name if isinstance(name, str) else name[0]) in names
+        ]
+        self._ways = {"input": asked, "output": answered + spoken, "finish_reason": finish}
+        self._ways_of_embed = {"input": asked, "output": answered, "finish_reason": finish}
+        self.slots = _slots(names)
+        """Document by document in order, which attribute holds which of its fields."""
+        self.is_listed = "gen_ai.retrieval.documents" in names
+        """Whether an attribute may hold all documents, before which ``slots`` do not count."""
         self._answers = any(name in names for name in OUTPUT)
+
+    def ways(self, kind: str) -> Mapping[str, list[Way]]:
+        """Return how each text is found: the first way that makes any text of its attribute's value counts."""
+        return self._ways_of_embed if kind == "embed" else self._ways
 
     def read(self, attributes: Mapping[str, Any], *, kind: str = "") -> dict[str, Any]:
         """Return the content of one record, see :func:`content_of`."""
         found: dict[str, Any] = {}
-        if text := _first(attributes, self._input):
-            found["input"] = text
-        if text := _first(attributes, self._output) or ("" if kind == "embed" else _first(attributes, self._spoken)):
-            found["output"] = text
-        documents = _documents(attributes, self._slots) if self._slots or self._is_listed else None
-        if documents is None and kind == "retrieve" and self._answers:
-            documents = _answered_documents(attributes)
+        for field, ways in self.ways(kind).items():
+            for way, name in ways:
+                if text := way(attributes[name]):
+                    found[field] = text
+                    break
+        documents = self.documents(attributes, kind=kind)
         if documents is not None:
             found["documents"] = documents
-        if self._finish and (reason := _finish_reason(_values(attributes, self._finish))):
-            found["finish_reason"] = reason
         return found
 
-
-def _first(attributes: Mapping[str, Any], ways: Iterable[tuple[Callable[[Any], str], str]]) -> str:
-    for way, name in ways:
-        if text := way(attributes[name]):
-            return text
-    return ""
+    def documents(self, attributes: Mapping[str, Any], *, kind: str) -> list[dict[str, Any]] | None:
+        """Return the retrieved documents in order, or ``None`` when the record tells nothing of any."""
+        listed = _decoded(attributes["gen_ai.retrieval.documents"]) if self.is_listed else None
+        if isinstance(listed, list):
+            return [dict(item) for item in listed if isinstance(item, dict)][:MAX_SLOTS]
+        if self.slots:
+            return [{field: attributes[name] for field, name in slot.items()} for slot in self.slots]
+        return _answered_documents(attributes) if kind == "retrieve" and self._answers else None
 
 
 def _asked(value: Any) -> str:
@@ -190,8 +205,7 @@ def _spoken_by_assistant(value: Any) -> str:
 
 def _spoken(value: Any, *, role: str) -> str:
     """Return what the role said where the value is a provider's JSON, else all of it."""
-    if isinstance(value, str) and value[:1] == '"' == value[-1:]:
-        value = _decoded(value, value)
+    value = _unquoted(value)
     if value in (None, "", "null", "{}", "[]", [], {}):
         return ""
     said = _said(value, role=role)
@@ -224,14 +238,24 @@ def _said(value: Any, *, role: str) -> str | None:
     return _messages(tree, role=role) if spoken else None
 
 
-def _finish_reason(values: Iterable[Any]) -> str:
-    for value in values:
-        reasons = _decoded(value, value) if isinstance(value, str) and value.startswith("[") else value
-        if isinstance(reasons, list):
-            reasons = ", ".join([item for item in reasons if isinstance(item, str)])
-        if reasons and isinstance(reasons, str):
-            return reasons
-    return ""
+def _reason(value: Any) -> str:
+    return _reasons(_unquoted(value))
+
+
+def _reason_inside(path: Iterable[str | int], value: Any) -> str:
+    return _reasons(_inside(_decoded(value), path))
+
+
+def _reasons(value: Any) -> str:
+    """Return why the model stopped, of several answers one after the other."""
+    reasons = _decoded(value, value) if isinstance(value, str) and value.startswith("[") else value
+    if isinstance(reasons, list):
+        reasons = ", ".join([item for item in reasons if isinstance(item, str)])
+    return reasons if isinstance(reasons, str) else ""
+
+
+def _unquoted(value: Any) -> Any:
+    return _decoded(value, value) if isinstance(value, str) and value[:1] == '"' == value[-1:] else value
 
 
 def _decoded(value: Any, otherwise: Any = None) -> Any:
@@ -286,14 +310,6 @@ def _indexed_names(names: Iterable[str]) -> dict[str, list[str]]:
         if match := _MESSAGE.fullmatch(name):
             found.setdefault(match[1], []).append((int(match[2]), place, name))
     return {prefix: [name for *_, name in sorted(those, reverse=True)] for prefix, those in found.items()}
-
-
-def _documents(attributes: Mapping[str, Any], slots: Iterable[Mapping[str, str]]) -> list[dict[str, Any]] | None:
-    """Return the retrieved documents in order, or ``None`` when the span tells nothing of any."""
-    listed = _decoded(attributes.get("gen_ai.retrieval.documents"))
-    if isinstance(listed, list):
-        return [dict(item) for item in listed if isinstance(item, dict)][:MAX_SLOTS]
-    return [{field: attributes[name] for field, name in slot.items()} for slot in slots] or None
 
 
 def _slots(names: Iterable[str]) -> list[dict[str, str]]:

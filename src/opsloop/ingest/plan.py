@@ -20,11 +20,11 @@ import msgspec
 
 from opsloop.ingest import content, mapping
 from opsloop.ingest.attributes import Attributes, Name
+from opsloop.ingest.content import ContentReader
 from opsloop.ingest.flat import OTHER, REAL, TEXT, WHOLE
 
 __all__ = [
     "ADDED",
-    "CONTENT",
     "HOLE",
     "TOOL_MARKS",
     "Plan",
@@ -60,7 +60,7 @@ _REALS: Final[Mapping[str, tuple[Name, ...]]] = {
     "first_seconds": mapping.FIRST_TOKEN_SECONDS,
     "first_milliseconds": mapping.FIRST_TOKEN_MILLISECONDS,
 }
-CONTENT: Final[Mapping[str, tuple[Name, ...]]] = {
+_CONTENT: Final[Mapping[str, tuple[Name, ...]]] = {
     "input": content.INPUT,
     "output": content.OUTPUT,
     "finish_reason": content.FINISH,
@@ -128,7 +128,7 @@ class _Home(NamedTuple):
 def _homes() -> Mapping[str, _Home]:
     """Return where each name goes that the mapping asks for."""
     asked = asked_for()
-    tables = {"text": _TEXTS, "count": _COUNTS, "real": _REALS, "content": CONTENT}
+    tables = {"text": _TEXTS, "count": _COUNTS, "real": _REALS, "content": _CONTENT}
     columns = [(table, column, names) for table, of in tables.items() for column, names in of.items()]
     uses = Counter(_attribute(name) for _, _, names in columns for name in frozenset(names))
     homes = dict.fromkeys(asked, _Home("python"))
@@ -156,12 +156,10 @@ class Plan(NamedTuple):
     reals: list[int]
     quotable: list[int]
     """Where a text must not be in quotes."""
-    told: list[int]
-    """Where a content may be more than a text."""
-    structured: bool
-    """Whether the content is more than texts, whatever they are."""
-    asked: list[int]
-    """What the content is looked for in."""
+    content: ContentReader
+    """What finds the content."""
+    positions: dict[str, int]
+    """Where each name is."""
     marks: list[int]
     """What the kind of the event is told by."""
 
@@ -172,7 +170,7 @@ def plan_of(names: tuple[str, ...], types: tuple[int, ...]) -> Plan:
     homes = _homes()
     found: dict[str, list[tuple[str, int, int]]] = {}
     odd = OTHER in types or len({*names}) != len(names)
-    structured, asked = False, []
+    told = []
     for position, (name, kind) in enumerate(zip(names, types, strict=True)):
         home = homes.get(name) or _Home("structured" if content.INDEXED.fullmatch(name) else "")
         table = home.table
@@ -180,11 +178,10 @@ def plan_of(names: tuple[str, ...], types: tuple[int, ...]) -> Plan:
         fits = {"text": (TEXT, WHOLE), "count": (WHOLE,), "real": (REAL, WHOLE), "python": ()}.get(table)
         fits = (TEXT,) if name in {*_MARKS, *TOOL_MARKS} else fits
         odd |= fits is not None and kind not in fits
-        structured |= table == "structured" or (table == "content" and kind != TEXT)
         if table in {"structured", "content"}:
-            asked.append(position)
+            told.append(name)
     texts: dict[str, list[int]] = {}
-    for column, _, position in sorted(found.get("text", []) + found.get("content", [])):
+    for column, _, position in sorted(found.get("text", [])):
         texts.setdefault(column, []).append(position)
     numbers: dict[str, int] = {}
     for column, _, position in sorted(found.get("count", []) + found.get("real", [])):
@@ -195,7 +192,8 @@ def plan_of(names: tuple[str, ...], types: tuple[int, ...]) -> Plan:
 
     return Plan(
         names, types, odd, texts, numbers, counts=of("count", WHOLE), reals=of("real", REAL, WHOLE),
-        quotable=of("text", TEXT), told=of("content", TEXT), structured=structured, asked=asked,
+        quotable=of("text", TEXT), content=ContentReader(told),
+        positions={name: position for position, name in enumerate(names)},
         marks=[place for place, name in enumerate(names) if name in {*_MARKS, *TOOL_MARKS}],
     )  # fmt: skip
 
