@@ -6,8 +6,8 @@ Rule
 Files
     ``body`` undoes content encodings under a limit · ``otlp`` reads OTLP in protobuf and JSON into neutral records ·
     ``mapping`` makes events of them, all dialects at once · ``metrics`` makes gauges of data points, ``levels`` says of
-    which how much is full · ``jsonl`` reads JSON lines · ``acceptance`` checks times · ``flat``, ``plan`` and
-    ``columnar`` map many spans at once, and need the server's libraries.
+    which how much is full · ``jsonl`` reads JSON lines · ``acceptance`` checks times · ``wire``, ``flat``,
+    ``plan``, ``frames`` and ``columnar`` map many spans at once, and need the server's libraries.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from opsloop.ingest import mapping
 from opsloop.ingest.attributes import Attributes
 from opsloop.ingest.flat import FLAG, LIST, NOTHING, REAL, TEXT, WHOLE, FlatSpans
+from opsloop.ingest.frames import said_in
 from opsloop.ingest.otlp import list_of
 from opsloop.ingest.plan import ADDED, HOLE, TOOL_MARKS, Plan, bare_span, plan_of, shape_text
 
@@ -281,7 +282,7 @@ class _Found:
         takes_any = way("any text") == "any text"  # as it is, if it is not JSON
         telling = np.flatnonzero(self._is_telling(places)) if takes_any else np.arange(len(places))
         if len(telling):
-            said = [way(value) for value in self._values(places[telling], kind)]
+            said = said_in(way, self._values(places[telling], kind))
             numbers[telling] = self._add(pa.array(said, pa.string()))
         return numbers
 
