@@ -110,6 +110,14 @@ def test_what_only_looks_like_a_frame_is_left_to_the_definition(framed, other):
     assert said_in(way, [framed, other]) == [way(framed), way(other)]
 
 
+def test_of_two_frames_a_value_is_in_its_own():
+    """Where another frame's text would begin, a value may have a quote within its own."""
+    longer, shorter = '[{"role": "user", "name": "a", "content": "', '[{"role": "user", "content": "'
+    quoting = "-" * (len(longer) - len(shorter) - 2) + '\\"Yes'
+    values = [f'{before}{text}"}}]' for before, text in ((longer, "Hi"), (shorter, "Hi"), (shorter, quoting))]
+    assert said_in(WAYS["_asked"], values) == ["Hi", "Hi", quoting.replace("\\", "")]
+
+
 def test_a_value_that_is_made_to_deceive_makes_no_frame():
     """Where a value's role says the same as its text, and another of its texts what is put there, that is no frame."""
     for size in range(1, 200):

@@ -4,6 +4,7 @@ Rule
     ``input`` is the last thing that the user said, ``output`` what the model answered, as text; an answer that only
     calls tools is written as ``name(arguments)``, one call a line. Where a sender gives the provider's request and
     answer as JSON, the text is taken out of it; JSON of any other shape stays as it came.
+    Of a text that is passed on nothing is asked but whether it is empty: :mod:`opsloop.ingest.frames` relies on that.
 """
 
 from __future__ import annotations

@@ -34,24 +34,29 @@ def said_in(way: Callable[[Any], str], values: Iterable[str]) -> list[str]:
     """
     said: list[str] = []
     frames: list[tuple[str, str]] = []
+    openings: tuple[str, ...] = ()
     asked = 0
     for value in values:
-        for before, after in frames:
-            if value.startswith(before) and value.endswith(after):
-                try:
-                    text = _DECODE_STRING(value[len(before) - 1 : 1 - len(after)])
-                except msgspec.DecodeError:
-                    continue
-                if text:
-                    said.append(text)
-                    break
-        else:
+        text = _inside(frames, value) if value.startswith(openings) else ""
+        if not text:
             text = way(value)
-            said.append(text)
             asked += 1
-            if not asked & (asked - 1):  # ever more rarely, as values that are each of a frame of their own have none
+            if not asked & (asked - 1):  # ever more rarely: where each value has a frame of its own, frames are no use
                 frames += _frames_of(way, value, text)
+                openings = tuple(before for before, _ in frames)
+        said.append(text)
     return said
+
+
+def _inside(frames: Iterable[tuple[str, str]], value: str) -> str:
+    """Return the text between a frame's quotes, or an empty one."""
+    for before, after in frames:
+        if value.startswith(before) and value.endswith(after):
+            try:
+                return _DECODE_STRING(value[len(before) - 1 : 1 - len(after)])
+            except msgspec.DecodeError:
+                continue
+    return ""
 
 
 def _frames_of(way: Callable[[Any], str], value: str, said: str) -> list[tuple[str, str]]:
