@@ -244,6 +244,16 @@ def test_a_span_is_stored_once_whichever_way_it_comes(bulk, clickhouse):
     assert by_id(clickhouse.query()) == by_id(read_traces(body, json=False).events)
 
 
+def test_spans_whose_shapes_read_the_same_are_stored(bulk, clickhouse):
+    """Spans of other types under the same names are stored in one insert."""
+    shapes = [[("retries", 7)], [("retries", True)], [("retries", 0.5)], [("retries", 0.5), ("cache", "hit")]]
+    body = request([([], [({}, attributes) for attributes in shapes])]).SerializeToString()
+    batch = bulk(body)
+    assert batch.rows.num_rows == len(shapes)
+    assert clickhouse.append(batch.events, rows=[batch.rows]) == len(shapes)
+    assert by_id(clickhouse.query()) == by_id(read_traces(body, json=False).events)
+
+
 def test_rows_out_of_time_are_rejected_by_the_same_rule(bulk):
     """Whichever way a body goes, the same spans are kept, and the others counted with the same reason."""
     old = {"start_time_unix_nano": 5}

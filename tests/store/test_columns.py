@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from enum import StrEnum
+from itertools import count
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -57,6 +59,48 @@ def test_attributes_come_back_as_they_were(clickhouse, batch):
     assert clickhouse.query() == written
     leaves = clickhouse.rows(Statement("SELECT leaves FROM events ORDER BY ts_ns, sequence"))
     assert leaves == [(flatten(event.attributes),) for event in written]
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(batches=st.lists(st.lists(st.dictionaries(keys, scalars, min_size=1, max_size=4), max_size=5), min_size=2))
+def test_bodies_of_one_commit_keep_their_paths_and_shapes_apart(clickhouse, batches):
+    """Whatever paths and shapes the bodies of a commit share or do not share, each row comes back as it was."""
+    clickhouse.command(Statement("TRUNCATE TABLE events"))
+    number = count(clickhouse.last_sequence + 1)
+    made = [
+        [
+            Event(ts_ns=START + n, event="llm", trace_id="t", span_id=str(n), event_id=f"t:{n}", attributes=each)
+            for each, n in zip(batch, number, strict=False)
+        ]
+        for batch in batches
+    ]
+    tables = [record_batch(batch, 0).drop_columns("sequence") for batch in made[1:] if batch]
+    written = [event for batch in made for event in batch]
+    assert clickhouse.append(made[0], rows=tables) == len(written)
+    assert clickhouse.query() == written
+    leaves = clickhouse.rows(Statement("SELECT leaves FROM events ORDER BY sequence"))
+    assert leaves == [(flatten(event.attributes),) for event in written]
+
+
+def test_every_stored_column_is_handed_over(clickhouse):
+    """The table has no column that an insert leaves out: none would get its default."""
+    sql = "SELECT name FROM system.columns WHERE database = {name:String} AND table = 'events' AND default_kind = ''"
+    assert {row[0] for row in clickhouse.rows(Statement(sql, {"name": clickhouse.database}))} == set(COLUMNS)
+
+
+def test_a_text_that_is_none_is_stored_empty(clickhouse):
+    """A host that has no user to name fails neither its own commit nor that of others."""
+    clickhouse.append([Event(ts_ns=START, event="log", user_id=None), Event(ts_ns=START, event="log", user_id="u-1")])
+    assert [event.user_id for event in clickhouse.query()] == ["", "u-1"]
+
+
+def test_rows_are_handed_over_by_a_file_wherever_such_files_are(clickhouse, tmp_path, monkeypatch):
+    """The folder for temporary files may have any name, and keeps nothing."""
+    folder = tmp_path / "it's \\ there"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    assert clickhouse.append([Event(ts_ns=START, event="log")]) == 1
+    assert not list(folder.iterdir())
 
 
 def test_ids_come_back_as_they_were(clickhouse):

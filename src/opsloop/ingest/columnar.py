@@ -475,7 +475,6 @@ def _attributes_of(found: _Found, kept: Numbers) -> dict[str, pa.Array]:
         shape_text(found.plans[shape // 32].names, found.plans[shape // 32].types, shape % 32)
         for shape in kinds.tolist()
     ]
-    leaves = pa.MapArray.from_arrays(
-        pa.array(edges.astype(np.int32)), names.take(pa.array(codes)), found.pool.take(items)
-    )
-    return {"leaves": leaves, "shape": pa.array(texts, pa.string()).take(pa.array(of))}
+    paths = names.dictionary_encode().take(pa.array(codes))
+    leaves = pa.MapArray.from_arrays(pa.array(edges.astype(np.int32)), paths, found.pool.take(items))
+    return {"leaves": leaves, "shape": pa.array(texts, pa.string()).dictionary_encode().take(pa.array(of))}

@@ -18,6 +18,7 @@ from itertools import accumulate
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -29,6 +30,7 @@ __all__ = [
     "events_of",
     "ids_of",
     "numbered",
+    "packed",
     "record_batch",
     "rows_of",
     "shape_of",
@@ -40,6 +42,9 @@ HOLE: Final = "\x01"
 _STORED: Final = {"event_id": "stored_event_id", "attributes": "stored_attributes"}
 COLUMNS: Final = (*(_STORED.get(name, name) for name in FIELDS), "sequence", "leaves", "shape")
 """What is written; ``event_id`` and ``attributes`` follow from it."""
+_CODED: Final = pa.dictionary(pa.int32(), pa.string())
+"""A text that many rows share, such as a path or a shape, is written out once: that halves what is handed over."""
+_LEAVES: Final = pa.map_(_CODED, pa.field("value", pa.string(), nullable=False))
 _TYPES: Final = {
     "ts_ns": pa.int64(),
     "status_code": pa.uint16(),
@@ -124,8 +129,22 @@ def record_batch(events: Sequence[Event], sequence: int) -> pa.Table:
 
 def numbered(rows: pa.Table, sequence: int) -> pa.Table:
     """Return the rows in the order of :data:`COLUMNS`, numbered from ``sequence`` on."""
-    numbers = pa.array(range(sequence, sequence + rows.num_rows), pa.uint64())
-    return rows.append_column("sequence", numbers).select(COLUMNS)
+    numbers = np.arange(sequence, sequence + rows.num_rows, dtype=np.uint64)
+    return rows.append_column("sequence", pa.array(numbers)).select(COLUMNS)
+
+
+def packed(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return tables of rows as the one that is handed over.
+
+    Each column has one dictionary, as the format wants it, and says whether it has nulls: of one without, the engine
+    need not mark for each value that it is there.
+    """
+    rows = pa.concat_tables(tables).unify_dictionaries()
+    rows = rows.set_column(rows.schema.get_field_index("leaves"), "leaves", rows["leaves"].cast(_LEAVES))
+    fields = [
+        field.with_nullable(column.null_count > 0) for field, column in zip(rows.schema, rows.columns, strict=True)
+    ]
+    return pa.table(rows.columns, schema=pa.schema(fields))
 
 
 def ids_of(rows: pa.Table) -> list[str]:
@@ -141,7 +160,7 @@ def _pack_attributes(attributes: Sequence[dict[str, Any]]) -> dict[str, pa.Array
     return {
         "stored_attributes": pa.array(texts, pa.binary()).cast(pa.string()),
         "leaves": _leaves(attributes),
-        "shape": pa.array(shapes, pa.string()),
+        "shape": pa.array(shapes, _CODED),
     }
 
 
@@ -165,11 +184,12 @@ _HELD_IN: Final = {"event_id": ("trace_id", "span_id"), "attributes": ("leaves",
 
 
 def _attributes_of(rows: pa.Table) -> list[dict[str, Any]]:
-    leaves = rows["leaves"].combine_chunks()
+    leaves, shapes = rows["leaves"].combine_chunks(), rows["shape"].combine_chunks()
     texts = iter(leaves.items.slice(leaves.offsets[0].as_py()).to_pylist())
+    flat = list(map(_flat, shapes.dictionary.to_pylist()))
     return [
-        {name: text if is_text else _DECODE(text) for (name, is_text), text in zip(_flat(shape), texts, strict=False)}
-        for shape in rows["shape"].to_pylist()
+        {name: text if is_text else _DECODE(text) for (name, is_text), text in zip(flat[shape], texts, strict=False)}
+        for shape in shapes.indices.to_pylist()
     ]
 
 
@@ -198,6 +218,6 @@ def _leaves(attributes: Sequence[dict[str, Any]]) -> pa.MapArray:
         sizes.append(len(texts) - before)
     return pa.MapArray.from_arrays(
         pa.array(list(accumulate(sizes)), pa.int32()),
-        pa.array(paths, pa.string()),
+        pa.array(paths, _CODED),
         pa.array(texts, pa.string()),
     )

@@ -16,7 +16,7 @@ import re
 from importlib import resources
 from typing import Final, NamedTuple
 
-__all__ = ["VERSIONS_TABLE", "Migration", "clustered", "database_sql", "migrations", "quoted", "schema"]
+__all__ = ["VERSIONS_TABLE", "Migration", "clustered", "database_sql", "literal", "migrations", "quoted", "schema"]
 
 VERSIONS_TABLE: Final = (
     "CREATE TABLE IF NOT EXISTS schema_versions (version UInt32, file String, applied DateTime DEFAULT now())\n"
@@ -65,7 +65,7 @@ def database_sql(database: str, cluster: str = "") -> str:
     >>> database_sql("opsloop", "prod")
     "CREATE DATABASE IF NOT EXISTS `opsloop` ON CLUSTER 'prod'"
     """
-    return f"CREATE DATABASE IF NOT EXISTS {quoted(database)}" + (f" ON CLUSTER {_text(cluster)}" if cluster else "")
+    return f"CREATE DATABASE IF NOT EXISTS {quoted(database)}" + (f" ON CLUSTER {literal(cluster)}" if cluster else "")
 
 
 def clustered(sql: str, cluster: str, database: str) -> list[str]:
@@ -78,7 +78,7 @@ def clustered(sql: str, cluster: str, database: str) -> list[str]:
     """
     if not cluster or _UNCHANGED.search(sql):
         return [sql]
-    on = f"ON CLUSTER {_text(cluster)}"
+    on = f"ON CLUSTER {literal(cluster)}"
     if table := _TABLE.search(sql):
         return _replicated(sql, table[1], on, cluster, database)
     if view := _VIEW.search(sql):
@@ -113,7 +113,7 @@ def _replicated(sql: str, table: str, on: str, cluster: str, database: str) -> l
     if everywhere:
         return [made]
     key = SHARDING_KEYS.get(table, "rand64()")
-    over = f"ENGINE = Distributed({_text(cluster)}, {_text(database)}, {_text(local)}, {key})"
+    over = f"ENGINE = Distributed({literal(cluster)}, {literal(database)}, {literal(local)}, {key})"
     return [made, f"CREATE TABLE IF NOT EXISTS {table} {on} AS {local}\n{over}"]
 
 
@@ -126,5 +126,10 @@ def quoted(name: str) -> str:
     return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
 
 
-def _text(value: str) -> str:
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+def literal(text: str) -> str:
+    r"""Return a text as a literal of SQL.
+
+    >>> print(literal("it's"))
+    'it\'s'
+    """
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -16,6 +16,7 @@ from opsloop.clock import NANOSECONDS
 from opsloop.filter import Statement
 from opsloop.settings import Settings
 from opsloop.store.clickhouse import ClickHouseStream
+from opsloop.store.ddl import literal
 
 __all__ = ["apply_retention", "days_sql", "days_to_drop", "drop_old_days", "ttl_sql"]
 
@@ -81,4 +82,4 @@ def drop_old_days(stream: ClickHouseStream, *, retention_days: int, now_ns: int)
 
 def _texts(values: str | tuple[str, ...]) -> str:
     listed = (values,) if isinstance(values, str) else values
-    return ", ".join("'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'" for value in listed)
+    return ", ".join(map(literal, listed))
