@@ -182,14 +182,14 @@ def opsloop_store(folder: str, spans: int, bodies: list[bytes]) -> dict[str, flo
     """The server's own way of a body, from its bytes to the commit, with the counters that listen."""
     from opsloop.clock import SystemClock
     from opsloop.filter import Statement
-    from opsloop.integrations.counters import COUNTED_KINDS, SignalCounters
+    from opsloop.integrations.counters import SignalCounters
     from opsloop.server.bulk import read_many_traces
     from opsloop.settings import Settings
     from opsloop.store import ClickHouseStream, GroupCommit
 
     with ClickHouseStream(folder) as stream:
         counters = SignalCounters(Settings(), SystemClock())
-        stream.listeners.append(lambda stored: counters.add(stored.of(COUNTED_KINDS, fields=counters.fields)))
+        stream.listeners.append(lambda stored: counters.add(stored.events, rows=stored.rows))
         commits = GroupCommit(stream, batch_milliseconds=1)
 
         def take(each):

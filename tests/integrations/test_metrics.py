@@ -10,11 +10,16 @@ from hypothesis import strategies as st
 
 from opsloop.clock import ManualClock
 from opsloop.dashboard import Window, count_slo, signals
-from opsloop.event import Event
+from opsloop.event import INT64_MAX, Event
+from opsloop.ingest import mapping
+from opsloop.integrations import counters as counters_module
+from opsloop.integrations import grouping
 from opsloop.integrations.counters import BOUNDS_US, MOST_LABEL_SETS, OTHER, SignalCounters, bounds_of
 from opsloop.integrations.exposition import Exemplar, Family, Sample, render
 from opsloop.integrations.prometheus import SignalGauges
 from opsloop.settings import ObjectiveSettings, Settings, SloSettings
+from opsloop.store.columns import record_batch
+from opsloop.store.stored import Stored
 from tests.dashboard.traffic import END_NS, MINUTE_NS, streams
 from tests.integrations.promtool import needs_promtool
 
@@ -108,6 +113,85 @@ def test_batches_do_not_matter(events, cut):
     pieces.add(events[:cut])
     pieces.add(events[cut:])
     assert pieces.families() == counted(events).families()
+
+
+words = st.sampled_from(["", "a", "b", "200"])
+limits = st.sampled_from([25_000, 1_500_000, 1_500_001])
+amounts = st.none() | limits | st.sampled_from([0, 1, 2**62, INT64_MAX])
+kinds = st.builds(
+    lambda trace_id, **told: Event(event_id=f"{trace_id}:s", trace_id=trace_id, span_id="s", **told),
+    ts_ns=st.sampled_from([END_NS, END_NS + 1, END_NS + 2, END_NS - 60 * MINUTE_NS, END_NS - 60 * MINUTE_NS - 1]),
+    event=st.sampled_from(["request", "request", "request", "llm", "llm", "embed", "new"]),
+    trace_id=words,
+    service=st.sampled_from(["a", "200"]),
+    route=words,
+    model=words,
+    tenant=words,
+    severity=st.sampled_from(["INFO", "ERROR"]),
+    status_code=st.none() | st.just(200),
+    error=st.booleans(),
+    error_type=st.sampled_from(["", "", "timeout", "rate_limited"]),
+    attributes=st.dictionaries(
+        st.sampled_from(["a", "a.b", "leaves"]), words | st.sampled_from([200, True, ["a"]]), min_size=1
+    ),
+)
+
+
+@st.composite
+def batches(draw):
+    """Batches of spans that are alike but for what is measured, and whether each comes as rows."""
+    alike = draw(st.lists(kinds, min_size=9, max_size=15))
+    measured = dict.fromkeys(("duration_us", "time_to_first_token_us", "input_tokens", "output_tokens"), amounts)
+    spans = st.builds(
+        lambda kind, **told: kind.replace(**told),
+        st.sampled_from(alike), request_id=words, cost_microusd=amounts, **measured,
+    )  # fmt: skip
+    return draw(st.lists(st.tuples(st.booleans(), st.lists(spans, min_size=9, max_size=40)), min_size=1, max_size=3))
+
+
+objectives = st.lists(
+    st.builds(
+        SloSettings,
+        id=st.sampled_from(["one", "two", "three"]),
+        sli=st.sampled_from(["availability", "latency", "time_to_first_token", "quality", "goodput"]),
+        threshold_us=st.none() | limits,
+        labels=st.dictionaries(
+            st.sampled_from(["service", "tenant", "attributes.tenant", "status_code", "attributes.a", "a.b", "leaves"]),
+            st.just("200"),
+            max_size=1,
+        )
+        | st.sampled_from([{"event_id": "a:s"}, {"error": "true"}, {"severity": "error", "a": "true"}, {"route": ""}]),
+    ),
+    max_size=3,
+    unique_by=lambda slo: slo.id,
+)
+
+
+def test_rows_count_as_the_events_that_they_are(monkeypatch):
+    """However events come, as they are or as rows, they are in the same families, and so are exemplars and the rest."""
+    monkeypatch.setattr(counters_module, "MOST_LABEL_SETS", 2)
+    monkeypatch.setattr(counters_module, "LEAST_ROWS", 50)
+    monkeypatch.setattr(grouping, "MOST_ROWS", 25)
+
+    @settings(max_examples=150, deadline=None)
+    @given(slos=objectives, batches=batches())
+    def agrees(slos, batches):
+        clock = ManualClock(END_NS)
+        plain, fast = (SignalCounters(Settings(slo=tuple(slos)), clock) for _ in range(2))
+        for as_rows, batch in batches:
+            plain.add(batch)
+            stored = Stored([], [record_batch(batch, 1)]) if as_rows else Stored(batch, [])
+            assert list(stored) == batch
+            fast.add(stored.events, rows=stored.rows)
+            clock.advance(seconds=1)
+        assert fast.families() == plain.families()
+
+    agrees()
+
+
+def test_no_span_is_a_score():
+    """Rows are spans, and what is asked of rows is asked of no score."""
+    assert "score" not in mapping.KINDS.values()
 
 
 def test_every_threshold_is_a_bucket_end():

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Self
 
 from opsloop.clock import Clock, SystemClock
-from opsloop.integrations.counters import COUNTED_KINDS, SignalCounters
+from opsloop.integrations.counters import SignalCounters
 from opsloop.integrations.prometheus import SignalGauges
 from opsloop.server.live import Live
 from opsloop.server.tail import TailStreams
@@ -43,8 +43,7 @@ class Runtime:
         self.counters: Counter[str] = Counter()
         self.signal_counters = SignalCounters(settings, self.clock)
         self.signal_gauges = SignalGauges(self.database, settings, self.clock)
-        looked_at = {"kinds": COUNTED_KINDS, "fields": self.signal_counters.fields}
-        self.database.listeners.append(lambda stored: self.signal_counters.add(stored.of(**looked_at)))
+        self.database.listeners.append(lambda stored: self.signal_counters.add(stored.events, rows=stored.rows))
         self.last_rejection = ""
         self.live = Live()
         self.tails = TailStreams(self.database, self.clock)

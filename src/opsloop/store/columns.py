@@ -12,7 +12,7 @@ Rule
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any, Final
@@ -164,23 +164,11 @@ def _pack_attributes(attributes: Sequence[dict[str, Any]]) -> dict[str, pa.Array
     }
 
 
-def events_of(rows: pa.Table, *, kinds: Collection[str] | None = None, fields: Collection[str] = FIELDS) -> list[Event]:
-    """Return the events that rows hold, of all kinds or some, with such fields as are asked for; time and kind always.
-
-    A row is a span, see :func:`ids_of`, and so no attribute is in another.
-    """
-    names = [name for name in FIELDS if name in {"ts_ns", "event", *fields}]
-    held = {column for name in names for column in _HELD_IN.get(name, (name,))}
-    rows = rows.select([column for column in rows.column_names if column in held])
-    if kinds is not None:
-        rows = rows.filter(pc.is_in(rows["event"], value_set=pa.array(sorted(kinds), pa.string())))
+def events_of(rows: pa.Table) -> list[Event]:
+    """Return the events that rows hold. A row is a span, see :func:`ids_of`, and so no attribute is in another."""
     read = {"event_id": ids_of, "attributes": _attributes_of}
-    columns = [read[name](rows) if name in read else rows[name].to_pylist() for name in names]
-    return [Event(**dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)]
-
-
-_HELD_IN: Final = {"event_id": ("trace_id", "span_id"), "attributes": ("leaves", "shape")}
-"""The columns that tell a field which is not stored as it is."""
+    columns = [read[name](rows) if name in read else rows[name].to_pylist() for name in FIELDS]
+    return [Event(**dict(zip(FIELDS, values, strict=True))) for values in zip(*columns, strict=True)]
 
 
 def _attributes_of(rows: pa.Table) -> list[dict[str, Any]]:
