@@ -46,6 +46,14 @@ def test_opsloop_config_names_the_file(tmp_path):
         ('[[slo]]\nid = "a"\n[[slo]]\nid = "a"\n', "two [[slo]] have the id 'a'"),
         ('[[slo]]\nid = "a"\nsli = "latency"\n', "slo 'a' of kind latency needs threshold_us"),
         (
+            '[[slo]]\nid = "a"\nlabels = { duration_us = "slow" }\n',
+            "slo 'a': duration_us is compared with a number, not 'slow'; write duration_us:>=500",
+        ),
+        (
+            '[[objective]]\nid = "x"\ngroup = "errors"\nmeasure = "m"\nthreshold = 1\nlabels = { attributes = "x" }\n',
+            "objective 'x': a filter needs a field or an attribute path",
+        ),
+        (
             '[[objective]]\nid = "x"\ngroup = "speed"\nmeasure = "m"\nthreshold = 1\n',
             "objective 'x' has the unknown group 'speed'; use one of latency, traffic, errors",
         ),

@@ -18,8 +18,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from opsloop.errors import ConfigError
+from opsloop.errors import ConfigError, FilterError
 from opsloop.event import Event
+from opsloop.filter import compile_filter, equals
 from opsloop.verdict import GROUPS
 
 __all__ = [
@@ -558,6 +559,7 @@ def _check_objective(objective: ObjectiveSettings, settings: Settings, file: Pat
             f"{where}: clear = {objective.clear:g} is {side} the threshold {objective.threshold:g}, inside the breach",
             fix=f"let clear be at {'most' if above else 'least'} the threshold",
         )
+    _check_labels(where, objective.labels)
     kept = settings.days_counted("request", objective.labels)
     _check_kept(where, "window_seconds", objective.window_seconds / 86_400, kept)
 
@@ -566,6 +568,7 @@ def _check_slo(slo: SloSettings, settings: Settings, file: Path) -> None:
     where = f"{file}: slo {slo.id!r}"
     if slo.sli in {"latency", "time_to_first_token"} and slo.threshold_us is None:
         raise ConfigError(f"{where} of kind {slo.sli} needs threshold_us", fix="add threshold_us")
+    _check_labels(where, slo.labels)
     try:
         ZoneInfo(slo.time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as cause:
@@ -573,6 +576,13 @@ def _check_slo(slo: SloSettings, settings: Settings, file: Path) -> None:
     days = slo.period_days if slo.calendar is None else LONGEST_DAYS[slo.calendar]
     kinds = {"quality": ("score",), "goodput": ("request", "score")}.get(slo.sli, ("request",))
     _check_kept(where, "the period", days, min(settings.days_counted(kind, slo.labels) for kind in kinds))
+
+
+def _check_labels(where: str, labels: Mapping[str, str]) -> None:
+    try:
+        compile_filter(equals(**labels))
+    except FilterError as cause:
+        raise ConfigError(f"{where}: {cause.message}", fix=cause.fix) from cause
 
 
 def _check_kept(where: str, name: str, days: float, kept: int) -> None:
