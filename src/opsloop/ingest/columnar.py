@@ -72,9 +72,10 @@ class _Pool:
         return self._texts[0].take(pa.array(numbers))
 
 
-def _json_texts(values: list[Any]) -> pa.Array:
+def _json_texts(reals: NDArray[np.float64]) -> pa.Array:
     """Return the JSON of numbers, each as a text."""
-    return pa.array(_ENCODE(values)[1:-1].split(b",") if values else [], pa.binary()).cast(pa.string())
+    texts = _ENCODE(reals.tolist())[1:-1].split(b",") if len(reals) else []
+    return pa.array(texts, pa.binary()).cast(pa.string())
 
 
 _list_of = lru_cache(maxsize=1024)(list_of)
@@ -88,23 +89,34 @@ def _each_once(values: Iterable[bytes], text: Callable[[bytes], str]) -> tuple[p
     return pa.array([text(value) for value in places], pa.string()), np.array(of, np.int64)
 
 
-def _edges(texts: pa.Array) -> tuple[Numbers, NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the lengths of texts in bytes, their first bytes and their last ones; of an empty one 0."""
-    _, offsets, data = texts.buffers()
-    ends = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
-    bytes_ = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(1, np.uint8)
-    lengths = np.diff(ends)
-    filled = lengths > 0
-    first = np.where(filled, bytes_[np.where(filled, ends[:-1], 0)], 0)
-    last = np.where(filled, bytes_[np.where(filled, ends[1:] - 1, 0)], 0)
-    return lengths, first, last
+def _distinct(numbers: Numbers) -> tuple[list[int], Numbers]:
+    """Return the different ones among numbers from 0 up, and the place of each among these."""
+    if numbers.max(initial=0) > 2 * len(numbers):
+        found, of = np.unique(numbers, return_inverse=True)
+        return found.tolist(), of
+    there = np.bincount(numbers) > 0
+    return np.flatnonzero(there).tolist(), (np.cumsum(there) - 1)[numbers]
+
+
+def _filled(texts: pa.Array) -> Mask:
+    """Return which texts are not empty."""
+    return np.diff(_places_of(texts)) > 0
+
+
+def _places_of(texts: pa.Array) -> NDArray[np.int32]:
+    """Return where each text begins among the bytes of all, and where the last one ends."""
+    return np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
+
+
+def _bytes_of(texts: pa.Array) -> NDArray[np.uint8]:
+    data = texts.buffers()[2]
+    return np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(1, np.uint8)
 
 
 def _json_strings(texts: pa.Array) -> pa.Array:
     """Return the JSON of texts, without the quotes."""
-    _, offsets, data = texts.buffers()
-    edges = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    written = np.frombuffer(data, np.uint8)[: edges[-1]] if data is not None and data.size else np.zeros(0, np.uint8)
+    edges = _places_of(texts)
+    written = _bytes_of(texts)[: edges[-1]]
     escaped = np.flatnonzero((written < ord(" ")) | (written == ord('"')) | (written == ord("\\")))
     if not len(escaped):
         return texts
@@ -132,7 +144,7 @@ class _Attributes:
 
     def __init__(self, spans: FlatSpans, pool: _Pool) -> None:
         types = spans.types
-        self.lengths, self.first, self.last = _edges(spans.texts)
+        self._edges, self._bytes = _places_of(spans.texts), _bytes_of(spans.texts)
         self.numbers = np.concatenate([pool.add(spans.texts) + np.arange(len(types)), [0]])
         """Under which number each has its text, or its JSON."""
         wholes, reals, flags, nothing = (np.flatnonzero(types == kind) for kind in (WHOLE, REAL, FLAG, NOTHING))
@@ -140,8 +152,8 @@ class _Attributes:
         written = [
             (nothing, pa.array(["null"]), np.zeros(len(nothing), np.int64)),
             (flags, pa.array(["false", "true"]), spans.wholes[flags]),
-            (wholes, _json_texts(spans.wholes[wholes].tolist()), np.arange(len(wholes))),
-            (reals, _json_texts(spans.reals[reals].tolist()), np.arange(len(reals))),
+            (wholes, pa.array(spans.wholes[wholes]).cast(pa.string()), np.arange(len(wholes))),
+            (reals, _json_texts(spans.reals[reals]), np.arange(len(reals))),
             (np.array([*spans.lists], np.int64), lists, of),
         ]
         self.written = pa.concat_arrays([texts for _, texts, _ in written])
@@ -152,8 +164,25 @@ class _Attributes:
             first += len(texts)
         self.wholes = np.concatenate([spans.wholes, [0]])
         self.amounts = np.concatenate([np.where(types == REAL, spans.reals, spans.wholes), [0.0]])
-        self.filled = np.concatenate([(self.lengths > 0) | (types == WHOLE), [False]])
+        self.filled = np.concatenate([_filled(spans.texts) | (types == WHOLE), [False]])
         """Whether a column can have its text from it."""
+
+    def first(self, places: Numbers) -> NDArray[np.uint8]:
+        """Return the first byte of texts; of an empty one 0."""
+        starts = self._edges[places]
+        there = starts < self._edges[places + 1]
+        return np.where(there, self._bytes[np.where(there, starts, 0)], 0)
+
+    def are_quoted(self, places: Numbers) -> Mask:
+        """Return which texts begin and end with a quotation mark."""
+        quoted: Mask = self.first(places) == _QUOTE
+        some = np.flatnonzero(quoted)
+        quoted[some] = self._bytes[self._edges[places[some] + 1] - 1] == _QUOTE
+        return quoted
+
+    def lengths(self, places: Numbers) -> NDArray[np.int32]:
+        """Return the lengths of texts, in bytes."""
+        return self._edges[places + 1] - self._edges[places]
 
 
 # ---- span by span ----------------------------------------------------------------------------------------------------
@@ -168,7 +197,7 @@ class _Found:
         self.pool = _Pool()
         self.attributes = _Attributes(spans, self.pool)
         self.odd: Mask = np.ones(size, np.bool_)
-        self.rooted: Mask = _edges(spans.parent_span_id)[0] > 0
+        self.rooted: Mask = _filled(spans.parent_span_id)
         self.plans: list[Plan] = []
         self.plan_of: Numbers = np.zeros(size, np.int64)
         self.events: list[str] = ["", "llm", "embed", "tool", "retrieve"]
@@ -213,44 +242,45 @@ class _Found:
         attributes = self.attributes
         odd = np.zeros(len(starts), np.bool_)
         for position in plan.counts:
-            odd |= attributes.amounts[starts + position] < 0
+            odd |= attributes.wholes[starts + position] < 0
         for position in plan.reals:
             amounts = attributes.amounts[starts + position]
             odd |= ~((amounts >= 0) & (amounts <= _MOST_REAL))
         for position in plan.quotable:
-            odd |= (attributes.first[starts + position] == _QUOTE) & (attributes.last[starts + position] == _QUOTE)
+            odd |= attributes.are_quoted(starts + position)
         for position in (place for place, kind in enumerate(plan.types) if kind == REAL):
             odd |= ~np.isfinite(attributes.amounts[starts + position])
         if "status_code" in plan.numbers:
-            odd |= attributes.amounts[starts + plan.numbers["status_code"]] > _MOST_STATUS
+            odd |= attributes.wholes[starts + plan.numbers["status_code"]] > _MOST_STATUS
         return odd
 
     def _tell_kinds(self, rows: Numbers, plan: Plan) -> None:
         """Ask the definition for the kind of an event, once for each combination of marks."""
         names = [plan.names[position] for position in plan.marks]
+        starts = self.spans.starts[rows]
         columns = [
-            self.spans.kind[rows].tolist(),
-            self.rooted[rows].tolist(),
-            *(self._marks(plan.names[position], self.spans.starts[rows] + position) for position in plan.marks),
+            pa.array(self.spans.kind[rows]).dictionary_encode(),
+            pa.array(self.rooted[rows]).dictionary_encode(),
+            *(self._marks(name, starts + position) for name, position in zip(names, plan.marks, strict=True)),
         ]
-        known: dict[tuple[Any, ...], int] = {}
+        values = [column.dictionary.to_pylist() for column in columns]
+        sizes = [len(each) for each in values]
+        combined = np.ravel_multi_index([np.asarray(column.indices) for column in columns], sizes)
+        combinations, of = _distinct(combined)
         events = []
-        for told in zip(*columns, strict=True):
-            event = known.get(told)
-            if event is None:
-                kind, rooted, *marks = told
-                span = bare_span(
-                    Attributes(zip(names, marks, strict=True)), kind=kind, parent_span_id="another" if rooted else ""
-                )
-                event = known[told] = self._number_of(mapping.span_kind(span))
-            events.append(event)
-        self.event[rows] = events
+        for numbers in zip(*np.unravel_index(combinations, sizes), strict=True):
+            kind, rooted, *marks = [each[number] for each, number in zip(values, numbers, strict=True)]
+            parent = "another" if rooted else ""
+            span = bare_span(Attributes(zip(names, marks, strict=True)), kind=kind, parent_span_id=parent)
+            events.append(self._number_of(mapping.span_kind(span)))
+        self.event[rows] = np.array(events)[of]
 
-    def _marks(self, name: str, places: Numbers) -> list[str]:
+    def _marks(self, name: str, places: Numbers) -> pa.DictionaryArray:
         """Return what marks say; of a mark of a tool it only matters that it is there."""
         if name in TOOL_MARKS:
-            return ["a tool" if filled else "" for filled in self.attributes.filled[places].tolist()]
-        return list(self.spans.texts.take(pa.array(places)).to_pylist())
+            told = pa.array(["", "a tool"])
+            return pa.DictionaryArray.from_arrays(self.attributes.filled[places].astype(np.int32), told)
+        return self.spans.texts.take(pa.array(places)).dictionary_encode()
 
     def _number_of(self, event: str) -> int:
         if event not in self.events:
@@ -289,7 +319,7 @@ class _Found:
     def _add(self, texts: pa.Array) -> Numbers:
         """Take texts and return their numbers, 0 of an empty one."""
         first = self.pool.add(texts)
-        numbers: Numbers = np.where(_edges(texts)[0] > 0, first + np.arange(len(texts)), 0)
+        numbers: Numbers = np.where(_filled(texts), first + np.arange(len(texts)), 0)
         return numbers
 
     def _find_documents(self, rows: Numbers, plan: Plan, event: str) -> None:
@@ -328,8 +358,8 @@ class _Found:
     def _is_telling(self, places: Numbers) -> Mask:
         """Return which texts may be JSON that holds more than itself."""
         attributes = self.attributes
-        first = attributes.first[places]
-        telling: Mask = _OPENING[first] | ((first == ord("n")) & (attributes.lengths[places] == len("null")))
+        first = attributes.first(places)
+        telling: Mask = _OPENING[first] | ((first == ord("n")) & (attributes.lengths(places) == len("null")))
         objects = np.flatnonzero(first == ord("{"))
         if len(objects):
             texts = self.spans.texts.take(pa.array(places[objects]))
@@ -405,7 +435,7 @@ def _texts_of(found: _Found, kept: Numbers) -> dict[str, pa.Array]:
     tool = np.where(found.is_event("tool")[kept], number("entity", name), 0)
     tool[found.is_event("retrieve")[kept]] = pool.add(pa.array(["retrieve"]))
     error = _failed(found)[kept]
-    message = np.where(_edges(spans.message)[0][kept] > 0, pool.add(spans.message) + kept, name)
+    message = np.where(_filled(spans.message)[kept], pool.add(spans.message) + kept, name)
     numbers = {
         "request_id": number("request_id", pool.add(spans.trace_id) + kept),
         "tool": number("tool", tool),
@@ -422,7 +452,7 @@ def _texts_of(found: _Found, kept: Numbers) -> dict[str, pa.Array]:
 
 def _failed(found: _Found) -> Mask:
     status = found.place("status_code")
-    failed: Mask = (found.spans.status == mapping.STATUS_ERROR) | (found.attributes.amounts[status] >= _FAILED_STATUS)
+    failed: Mask = (found.spans.status == mapping.STATUS_ERROR) | (found.attributes.wholes[status] >= _FAILED_STATUS)
     return failed
 
 
@@ -454,27 +484,25 @@ def _numbers_of(found: _Found, kept: Numbers) -> dict[str, pa.Array]:
 def _attributes_of(found: _Found, kept: Numbers) -> dict[str, pa.Array]:
     """Return the leaves of each row, its own and behind them what was added, and its shape."""
     spans, plans = found.spans, found.plan_of[kept]
-    names = pa.array([*ADDED, *(name for plan in found.plans for name in plan.names)], pa.string())
     firsts = len(ADDED) + np.cumsum([0, *(len(plan.names) for plan in found.plans)])
     starts, sizes = spans.starts[kept], np.diff(spans.starts)[kept]
     added = [(place, found.added[name][kept]) for place, name in enumerate(ADDED)]
     more = np.sum([numbers > 0 for _, numbers in added], axis=0)
     edges = np.concatenate([[0], np.cumsum(sizes + more)])
     items, codes = np.empty(edges[-1], np.int64), np.empty(edges[-1], np.int64)
-    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    here, there = np.repeat(edges[:-1], sizes) + within, np.repeat(starts, sizes) + within
-    items[here], codes[here] = found.attributes.numbers[there], np.repeat(firsts[plans], sizes) + within
+    own, before = np.arange(sizes.sum()), np.cumsum(sizes) - sizes
+    here, there, names = (own + np.repeat(each - before, sizes) for each in (edges[:-1], starts, firsts[plans]))
+    items[here], codes[here] = found.attributes.numbers[there], names
     free, bits = edges[:-1] + sizes, np.zeros(len(kept), np.int64)
     for place, numbers in added:
         rows = np.flatnonzero(numbers)
         items[free[rows]], codes[free[rows]] = numbers[rows], place
         free[rows] += 1
         bits[rows] |= 1 << place
-    kinds, of = np.unique(plans * 32 + bits, return_inverse=True)
-    texts = [
-        shape_text(found.plans[shape // 32].names, found.plans[shape // 32].types, shape % 32)
-        for shape in kinds.tolist()
-    ]
-    paths = names.dictionary_encode().take(pa.array(codes))
-    leaves = pa.MapArray.from_arrays(pa.array(edges.astype(np.int32)), paths, found.pool.take(items))
-    return {"leaves": leaves, "shape": pa.array(texts, pa.string()).dictionary_encode().take(pa.array(of))}
+    kinds, of = _distinct(plans * 32 + bits)
+    shapes = [shape_text(found.plans[kind // 32].names, found.plans[kind // 32].types, kind % 32) for kind in kinds]
+    paths = pa.array([*ADDED, *(name for plan in found.plans for name in plan.names)], pa.string()).dictionary_encode()
+    leaves = pa.MapArray.from_arrays(
+        pa.array(edges.astype(np.int32)), paths.take(pa.array(codes)), found.pool.take(items)
+    )
+    return {"leaves": leaves, "shape": pa.array(shapes, pa.string()).dictionary_encode().take(pa.array(of))}
