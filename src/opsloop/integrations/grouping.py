@@ -103,7 +103,17 @@ class Rows:
         rows = self._rows
         if name == "event_id":
             return pc.binary_join_element_wise(rows["trace_id"], rows["span_id"], ":")
-        return rows[name] if name in FIELDS else pc.map_lookup(rows["leaves"], pa.scalar(name), "first")
+        return rows[name] if name in FIELDS else self._leaves(name)
+
+    def _leaves(self, path: str) -> pa.Array:
+        """Return the leaf under a path in each row; paths are numbered, so it is looked for by its number."""
+        leaves = self._rows["leaves"]
+        number = pc.index(leaves.keys.dictionary, path).as_py()
+        edges, places = np.asarray(leaves.offsets), np.flatnonzero(np.asarray(leaves.keys.indices) == number)
+        places = places[(places >= edges[0]) & (places < edges[-1])]
+        of = np.full(len(leaves), -1)
+        of[np.searchsorted(edges, places, side="right") - 1] = places
+        return leaves.items.take(pa.array(of, mask=of < 0))
 
     def counts(self, name: str) -> tuple[Numbers, Mask]:
         """Return a column of whole numbers, and where there is one; elsewhere it is 0."""
