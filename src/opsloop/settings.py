@@ -97,8 +97,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """The largest request body, before and after decompression."""
     batch_rows: PositiveInt = 10_000
     """A commit is made when this many rows wait."""
-    batch_milliseconds: PositiveInt = 20
-    """... or when the first of them has waited this long."""
+    batch_milliseconds: PositiveInt = 30
+    """... or so long after the one before began: what comes after a pause waits for nobody."""
     queue_rows: PositiveInt = 200_000
     """Above this many waiting rows ingest answers 503 with Retry-After."""
     evaluate_seconds: Positive = 15.0

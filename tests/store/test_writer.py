@@ -54,6 +54,18 @@ def test_what_waits_shares_one_insert():
     assert (commits.committed_events, commits.waiting_rows) == (50, 0)
 
 
+def test_only_what_follows_a_commit_waits_for_others():
+    """What comes after a pause is committed at once; what comes next shares the following commit."""
+    sink = SlowSink()
+    sink.gate.set()
+    commits = GroupCommit(sink, batch_milliseconds=3_600_000, batch_rows=3)
+    assert commits.submit([log(0)]).result(30) == 1
+    futures = [commits.submit([log(n)]) for n in range(1, 4)]
+    assert [future.result(30) for future in futures] == [1, 1, 1]
+    commits.close()
+    assert sink.batches == [1, 3]
+
+
 def test_a_batch_is_bounded():
     """No insert is larger than batch_rows, unless one request alone is."""
     sink = SlowSink()
