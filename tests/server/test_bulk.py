@@ -210,12 +210,23 @@ def test_spans_of_one_shape_have_the_content_that_each_has_alone(bulk):
 
 
 def test_two_shapes_under_one_hash_stay_apart(bulk, monkeypatch):
-    """Spans whose names and types hash alike are told apart: whoever differs from the first goes the other way."""
+    """Spans whose names and types hash alike are told apart, and go the other way if there are too many."""
     monkeypatch.setattr(flat, "_MIX", np.uint64(0))
     shapes = [[("user.id", "u")], [("user.id", 7)], [("tenant", "t")], [("user.id", "u"), ("tenant", "t")], []]
     body = request([([], [({}, attributes) for attributes in shapes * 3])]).SerializeToString()
+    for most, rows in ((8, 15), (1, 3)):
+        monkeypatch.setattr(flat, "_MOST_SHAPES", most)
+        batch = bulk(body)
+        assert batch.rows.num_rows == rows
+        assert_same(body, batch)
+
+
+def test_names_that_differ_in_their_middle_are_two_shapes(bulk):
+    """Names of one length that begin and end alike hash alike; their spans are rows under their own names."""
+    shapes = [[("retrieval.documents.10.document.id", "a")], [("retrieval.documents.11.document.id", "b")]]
+    body = request([([], [({}, attributes) for attributes in shapes * 2])]).SerializeToString()
     batch = bulk(body)
-    assert batch.rows.num_rows == 3
+    assert batch.rows.num_rows == 4
     assert_same(body, batch)
 
 

@@ -38,6 +38,8 @@ NOTHING, TEXT, WHOLE, REAL, FLAG, LIST, OTHER = range(7)
 """What an attribute's value is; ``OTHER`` is a tree of names, bytes, or written in an unusual way."""
 LEAST_OF_A_SHAPE: Final = 10
 """To follow a plan costs as much as to map so many spans in Python."""
+_MOST_SHAPES: Final = 8
+"""How many shapes are looked for under one hash."""
 _TYPES: Final = np.full(256, OTHER, np.uint8)
 _TYPES[[0x0A, 0x10, 0x18, 0x21, 0x2A]] = TEXT, FLAG, WHOLE, REAL, LIST
 _TRACE_ID, _SPAN_ID, _STATE, _PARENT_ID, _NAME, _KIND, _START, _END, _STATUS = (
@@ -141,7 +143,8 @@ def _texts(body: Body, starts: Places, ends: Places) -> pa.StringArray:
     places[:-1:2], places[1::2], places[-1] = starts, ends, ends[-1] if count else 0
     every = pa.StringArray.from_buffers(2 * count, pa.py_buffer(places), pa.py_buffer(body.data))
     texts = every.take(pa.array(np.arange(0, 2 * count, 2)))
-    texts.validate(full=True)
+    if np.frombuffer(texts.buffers()[2] or bytes(1), np.uint8).max(initial=0) > 0x7F:
+        texts.validate(full=True)
     return texts
 
 
@@ -275,14 +278,20 @@ def _shapes(body: Body, spans: FlatSpans, names: _Names) -> Iterator[Shape]:
     hashes = sums[edges[1:]] - sums[edges[:-1]]
     plain = np.flatnonzero(spans.plain)
     order = plain[np.argsort(hashes[plain], kind="stable")]
-    for rows in np.split(order, np.flatnonzero(np.diff(hashes[order])) + 1):
-        if len(rows) >= LEAST_OF_A_SHAPE:
+    for under_one in np.split(order, np.flatnonzero(np.diff(hashes[order])) + 1):
+        rows = under_one
+        for _ in range(
+            _MOST_SHAPES
+        ):  # one hash may stand for several: whoever differs from the first is looked at again
+            if len(rows) < LEAST_OF_A_SHAPE:
+                break
             own = slice(edges[rows[0]], edges[rows[0] + 1])
-            # One hash may stand for two shapes: whoever differs from the first is left to the definition.
-            alike = rows[sizes[rows] == own.stop - own.start]
-            alike = alike[_alike(body, names, edges[alike], own)]
-            texts = [body.data[start:end] for start, end in zip(names.starts[own], names.ends[own], strict=True)]
-            yield Shape(tuple(map(bytes.decode, texts)), tuple(spans.types[own].tolist()), alike)
+            alike = sizes[rows] == own.stop - own.start
+            alike[alike] = _alike(body, names, edges[rows[alike]], own)
+            if np.count_nonzero(alike) >= LEAST_OF_A_SHAPE:
+                texts = [body.data[start:end] for start, end in zip(names.starts[own], names.ends[own], strict=True)]
+                yield Shape(tuple(map(bytes.decode, texts)), tuple(spans.types[own].tolist()), rows[alike])
+            rows = rows[~alike]
 
 
 def _alike(body: Body, names: _Names, starts: Places, own: slice) -> Mask:

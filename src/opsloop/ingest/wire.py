@@ -133,23 +133,24 @@ class Body:
     def _scope(self, at: int, end: int, starts: list[int], ends: list[int]) -> _Scope:
         data, first, others = self.data, len(starts), []
         while at < end:
-            tag, size = data[at], data[at + 1]
-            start = at + 2
-            if size > 0x7F:  # most sizes have two bytes, and every span has one
-                size += (data[start] - 1) << 7
-                start += 1
-                if data[start - 1] > 0x7F:
-                    size, start = _varint(data, at + 1)
-            stop = start + size
-            if stop > end:
-                raise UnknownLayoutError(f"the field at byte {at}")
-            if tag == _INNER:
-                starts.append(start)
-                ends.append(stop)
+            field, size, more = at, data[at + 1], data[at + 2]
+            if size <= 0x7F:
+                start = at + 2
+                at = start + size
+            elif more <= 0x7F:  # as of nearly every span
+                start = at + 3
+                at = start + size + (more << 7) - 0x80
             else:
-                self._field(at, end)
-                others.append(data[at:stop])
-            at = stop
+                size, start = _varint(data, at + 1)
+                at = start + size
+            if data[field] == _INNER:
+                starts.append(start)
+                ends.append(at)
+            else:
+                self._field(field, end)
+                others.append(data[field:at])
+        if at > end:
+            raise UnknownLayoutError(f"a field that begins before byte {end} and ends behind it")
         return _Scope(others, first, len(starts))
 
 

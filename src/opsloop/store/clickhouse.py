@@ -23,6 +23,7 @@ from urllib.parse import parse_qsl
 
 import clickhouse_connect
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -350,8 +351,8 @@ class ClickHouseStream:
         """Return the rows whose ids are new, and these ids. A row always has one, and no row is a decision."""
         ids = ids_of(rows)
         distinct = set(ids)
-        times = rows["ts_ns"].to_pylist()
-        doubtful = {name: at for name, at in zip(ids, times, strict=True) if at <= self._forgotten_ns}
+        old = np.flatnonzero(rows["ts_ns"].to_numpy() <= self._forgotten_ns).tolist()
+        doubtful = {ids[place]: rows["ts_ns"][place].as_py() for place in old}
         stored = self._stored(list(doubtful), within=_span(doubtful.values()))
         known = (taken, self._recent, self._older, stored)
         if len(distinct) == len(ids) and all(distinct.isdisjoint(others) for others in known):

@@ -1,8 +1,9 @@
 """Group commit: many senders share one insert, and each waits for the commit that holds its rows.
 
 A commit of a column store costs about the same for ten rows as for ten thousand. So what arrives within
-``batch_milliseconds`` after a commit began waits for the next, unless it has ``batch_rows`` rows before, and what comes
-after a pause waits for nobody. Everyone in a commit is told at once. More than ``queue_rows`` waiting rows are refused: a full queue is said, never hidden.
+``batch_milliseconds`` after a commit began waits for the next, unless that has ``batch_rows`` rows before, and what
+comes after a pause waits for nobody. Everyone in a commit is told at once. More than ``queue_rows`` waiting rows are
+refused: a full queue is said, never hidden.
 """
 
 from __future__ import annotations
