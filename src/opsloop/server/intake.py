@@ -135,12 +135,13 @@ class Intake:
 
 async def _bounded_body(request: Request, limit: int) -> bytes:
     """Return the body, refusing it as soon as it is known to be over the limit."""
-    chunks = bytearray()
+    chunks, size = [], 0
     async for chunk in request.stream():
-        chunks += chunk
-        if len(chunks) > limit:
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > limit:
             break
-    return bytes(chunks)
+    return b"".join(chunks)
 
 
 def _read_traces(body: bytes, *, json: bool) -> Batch:
