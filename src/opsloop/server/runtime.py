@@ -66,8 +66,9 @@ class Runtime:
     def _evaluate(self, workers: Workers, stop: threading.Event) -> None:
         while not stop.wait(self.settings.server.evaluate_seconds):
             workers.enforce_retention()
+            began_ns = self.clock.now_ns()
             workers.tick()
-            self.live.tick(self.clock.now_ns())
+            self.live.tick(began_ns)  # what is stored since then may not be in it
 
     def end_streams(self) -> None:
         """End what is streamed to open pages and readers, so that the server can stop."""
