@@ -1,8 +1,8 @@
 """Many spans as a few columns: what each has once, and the attributes of all of them one after the other.
 
 Objects
-    :class:`FlatSpans` is what :func:`read_flat` makes of a request's bytes. Whatever is not plainly a right
-    span is said not to be ``plain``, and is left to the decoder (:mod:`opsloop.ingest.wire`).
+    :class:`FlatSpans` is what :func:`read_flat` makes of a request's bytes. Whatever is not plainly a right span is
+    said not to be ``plain``, and is left to the decoder (:mod:`opsloop.ingest.wire`).
 Rule
     Spans that have the same names with values of the same types are of one *shape*. Shapes are found by a hash and then
     compared byte by byte, so a collision costs time and nothing else.
@@ -280,9 +280,7 @@ def _shapes(body: Body, spans: FlatSpans, names: _Names) -> Iterator[Shape]:
     order = plain[np.argsort(hashes[plain], kind="stable")]
     for under_one in np.split(order, np.flatnonzero(np.diff(hashes[order])) + 1):
         rows = under_one
-        for _ in range(
-            _MOST_SHAPES
-        ):  # one hash may stand for several: whoever differs from the first is looked at again
+        for _ in range(_MOST_SHAPES):  # whoever differs from the first may be of another shape
             if len(rows) < LEAST_OF_A_SHAPE:
                 break
             own = slice(edges[rows[0]], edges[rows[0] + 1])
