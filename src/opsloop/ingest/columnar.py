@@ -9,8 +9,8 @@ Rule
     the empty text. What few values decide, such as the kind of an event, the definition is asked once for each.
 Limits
     Besides odd shapes, a span is left to the definition that has quoted texts or numbers out of range where a column is
-    looked for, span events, or wrong ids or times, and so are all spans of a shape that less than
-    :data:`opsloop.ingest.plan.LEAST_OF_A_SHAPE` have.
+    looked for, span events or links, or wrong ids or times, and so are all spans of a shape that less than
+    :data:`opsloop.ingest.flat.LEAST_OF_A_SHAPE` have.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Objects
     :class:`FlatSpans` is what :func:`read_flat` makes of a request's bytes. Whatever is not plainly a right span is
-    said not to be ``plain``, and is left to the decoder (:mod:`opsloop.ingest.wire`).
+    of no shape, and is left to the decoder (:mod:`opsloop.ingest.wire`).
 Rule
     Spans that have the same names with values of the same types are of one *shape*. Shapes are found by a hash and then
     compared byte by byte, so a collision costs time and nothing else.
@@ -64,8 +64,6 @@ class Shape(NamedTuple):
 class FlatSpans(NamedTuple):
     """Spans in the order of their body; ids are hexadecimal, times in nanoseconds."""
 
-    plain: Mask
-    """Which spans have right ids and times, neither events nor links, and nothing that is not told here."""
     group: Places
     """Which of the request's resources a span is of."""
     trace_id: pa.StringArray
@@ -80,6 +78,7 @@ class FlatSpans(NamedTuple):
     starts: Places
     """Where the attributes of each span begin, and where the last one's end."""
     shapes: list[Shape]
+    """Of plain spans: with right ids and times, neither events nor links, and nothing that is not told here."""
     types: NDArray[np.uint8]
     texts: pa.StringArray
     """Of each attribute its text, or "" if it is no text."""
@@ -98,15 +97,17 @@ def read_flat(body: Body) -> FlatSpans:
     if odd.any():
         plain[np.repeat(np.arange(len(plain)), np.diff(fields.edges))[odd]] = False
     message, status = _status(body, once.get(_STATUS), plain)
-    _texts(body, *_places(body, once.get(_STATE)))
+    _texts(body, *_places(body, once.get(_STATE)))  # not kept, but a state that is no UTF-8 is refused
     start_ns, end_ns = (_words(body, once.get(tag)) for tag in (_START, _END))
     plain &= (start_ns > 0) & (start_ns <= end_ns) & (end_ns <= INT64_MAX)
-    spans = FlatSpans(
-        plain=plain,
+    ids = {
+        "trace_id": _identity(body, once.get(_TRACE_ID), plain, words=2),
+        "span_id": _identity(body, once.get(_SPAN_ID), plain),
+        "parent_span_id": _identity(body, once.get(_PARENT_ID), plain, optional=True),
+    }
+    return FlatSpans(
         group=body.group,
-        trace_id=_identity(body, once.get(_TRACE_ID), plain, words=2),
-        span_id=_identity(body, once.get(_SPAN_ID), plain),
-        parent_span_id=_identity(body, once.get(_PARENT_ID), plain, optional=True),
+        **ids,
         name=_texts(body, *_places(body, once.get(_NAME))),
         message=message,
         kind=once[_KIND].values if _KIND in once else np.zeros(len(plain), np.int32),
@@ -114,15 +115,13 @@ def read_flat(body: Body) -> FlatSpans:
         start_ns=start_ns,
         end_ns=end_ns,
         starts=fields.edges,
-        shapes=[],
+        shapes=list(_shapes(body, fields, values)),
         types=values.types,
         texts=_texts(body, np.where(values.types == TEXT, values.starts, fields.ends), fields.ends),
         wholes=values.wholes,
         reals=values.reals,
         lists=values.lists,
     )
-    spans.shapes.extend(_shapes(body, spans, values.names))
-    return spans
 
 
 # ---- what a span has once --------------------------------------------------------------------------------------------
@@ -267,16 +266,16 @@ def _varints(body: Body, starts: Places, ends: Places) -> tuple[Places, Mask]:
     return words.view(np.int64), right
 
 
-def _shapes(body: Body, spans: FlatSpans, names: _Names) -> Iterator[Shape]:
+def _shapes(body: Body, fields: Fields, values: _Values) -> Iterator[Shape]:
     """Yield each shape that enough plain spans have."""
-    edges = spans.starts
+    edges, names = fields.edges, values.names
     sizes = np.diff(edges)
     mixed = ((names.first * _MIX) ^ names.last) * _MIX
     within = np.arange(len(mixed)) - np.repeat(edges[:-1], sizes)
     mixed = (mixed ^ (mixed >> np.uint64(31))) * (within.view(np.uint64) * np.uint64(2) + np.uint64(1))
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
     hashes = sums[edges[1:]] - sums[edges[:-1]]
-    plain = np.flatnonzero(spans.plain)
+    plain = np.flatnonzero(fields.plain)
     order = plain[np.argsort(hashes[plain], kind="stable")]
     for under_one in np.split(order, np.flatnonzero(np.diff(hashes[order])) + 1):
         rows = under_one
@@ -288,7 +287,7 @@ def _shapes(body: Body, spans: FlatSpans, names: _Names) -> Iterator[Shape]:
             alike[alike] = _alike(body, names, edges[rows[alike]], own)
             if np.count_nonzero(alike) >= LEAST_OF_A_SHAPE:
                 texts = [body.data[start:end] for start, end in zip(names.starts[own], names.ends[own], strict=True)]
-                yield Shape(tuple(map(bytes.decode, texts)), tuple(spans.types[own].tolist()), rows[alike])
+                yield Shape(tuple(map(bytes.decode, texts)), tuple(values.types[own].tolist()), rows[alike])
             rows = rows[~alike]
 
 

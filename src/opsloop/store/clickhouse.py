@@ -351,8 +351,9 @@ class ClickHouseStream:
         """Return the rows whose ids are new, and these ids. A row always has one, and no row is a decision."""
         ids = ids_of(rows)
         distinct = set(ids)
-        old = np.flatnonzero(rows["ts_ns"].to_numpy() <= self._forgotten_ns).tolist()
-        doubtful = {ids[place]: rows["ts_ns"][place].as_py() for place in old}
+        times = rows["ts_ns"].to_numpy()
+        old = np.flatnonzero(times <= self._forgotten_ns)
+        doubtful = {ids[place]: at for place, at in zip(old.tolist(), times[old].tolist(), strict=True)}
         stored = self._stored(list(doubtful), within=_span(doubtful.values()))
         known = (taken, self._recent, self._older, stored)
         if len(distinct) == len(ids) and all(distinct.isdisjoint(others) for others in known):
