@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from enum import StrEnum
 from itertools import count
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from opsloop.event import Event, flatten
 from opsloop.filter import Statement
-from opsloop.store.clickhouse import _look_ups
+from opsloop.store.clickhouse import ClickHouseStream, _look_ups
 from opsloop.store.columns import COLUMNS, HOLE, record_batch, rows_of, shape_of
 from tests.strategies import events
 
@@ -94,13 +96,20 @@ def test_a_text_that_is_none_is_stored_empty(clickhouse):
     assert [event.user_id for event in clickhouse.query()] == ["", "u-1"]
 
 
-def test_rows_are_handed_over_by_a_file_wherever_such_files_are(clickhouse, tmp_path, monkeypatch):
-    """The folder for temporary files may have any name, and keeps nothing."""
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_inserts_of_any_size_follow_each_other(clickhouse, tmp_path, monkeypatch, platform):
+    """What hands rows over is written over and over: short after long is whole, and no file is left in any folder."""
     folder = tmp_path / "it's \\ there"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    assert clickhouse.append([Event(ts_ns=START, event="log")]) == 1
-    assert not list(folder.iterdir())
+    monkeypatch.setattr("opsloop.store.clickhouse.KEPT_BYTES", 10_000)
+    monkeypatch.setattr(sys, "platform", platform)
+    sizes = [1, 50_000, 1, 30_000, 9_000, 200]
+    events = [Event(ts_ns=START + n, event="log", message=f"{n}" * size) for n, size in enumerate(sizes)]
+    with ClickHouseStream(":memory:", database=clickhouse.database) as stream:
+        assert [stream.append([event]) for event in events] == [1] * len(events)
+        assert stream.query() == events
+        assert not list(folder.iterdir())
 
 
 def test_ids_come_back_as_they_were(clickhouse):

@@ -12,7 +12,9 @@ Rule
 
 from __future__ import annotations
 
+import os
 import queue
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
@@ -77,6 +79,8 @@ EMBEDDED_SESSION: Final = SESSION | {
 FILE_INSERT: Final = "max_threads = 1, input_format_defaults_for_omitted_fields = 0"
 """A file is one block: a second thread would wait for the first. To look for defaults, of which there are none, costs a
 small insert a tenth."""
+KEPT_BYTES: Final = 16 * 1024 * 1024
+"""Up to what size the file is kept between inserts."""
 CLUSTER_SESSION: Final = SESSION | {
     # An answer means stored: on every shard that is concerned, and on most of its replicas.
     "distributed_foreground_insert": 1,
@@ -102,6 +106,7 @@ class ClickHouseStream:
         self._closed = False
         self._writer: Client | None = None
         self._readers: queue.LifoQueue[Client] = queue.LifoQueue()
+        self._file: _FileInsert | None = None
         self._dsn, self.database, self.cluster, self._options, self._folder = _place(location, database)
         self.embedded = self._dsn.startswith("chdb://")
         self._ids = SystemIds()
@@ -126,6 +131,8 @@ class ClickHouseStream:
                 first.close()  # last, since an engine in memory ends with its last client
             for _ in range(READERS):
                 self._readers.put(self._connect(self.database))
+            if self.embedded:
+                self._file = _FileInsert()
         self.schema_version = self._migrate()
         if not self.embedded and not self.cluster:
             self.define("ALTER TABLE events MODIFY SETTING non_replicated_deduplication_window = 100")
@@ -248,6 +255,8 @@ class ClickHouseStream:
             self._writer.close()
             for _ in range(self._readers.qsize()):
                 self._readers.get().close()
+        if self._file is not None:
+            self._file.close()
         if self.lock is not None:
             self.lock.release()
 
@@ -266,9 +275,9 @@ class ClickHouseStream:
         know, by its ids.
         """
         what = f"cannot write {data.num_rows} events to {self.location}"
-        if self.embedded:
+        if self._file is not None:
             with named_errors(what):
-                _insert_file(self._client(), data)
+                self._file.insert(self._client(), data)
             return
         settings = {"insert_deduplication_token": self._ids.trace_id()}
         try:
@@ -381,12 +390,39 @@ class ClickHouseStream:
             self._recent, self._recent_ns = set(), -1
 
 
-def _insert_file(client: Client, data: pa.Table) -> None:
-    """Insert rows by a file, as the client itself would, but without a list of columns: to match one is quadratic."""
-    with tempfile.NamedTemporaryFile(prefix="opsloop-", suffix=".arrow") as file:
-        with pa.OSFile(file.name, "wb") as sink, pa.ipc.new_file(sink, data.schema) as writer:
+class _FileInsert:
+    """Inserts rows by a file, as the client itself would, but without a list of columns: to match one is quadratic.
+
+    The file has no name, is in memory where the system has such, and is written over and over: a new one for every
+    insert costs a tenth of it.
+    """
+
+    def __init__(self) -> None:
+        """Open the file."""
+        if sys.platform == "linux":
+            self._file: Any = os.fdopen(os.memfd_create("opsloop-insert"), "w+b", buffering=0)
+        else:
+            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed with the store
+        path = literal(f"/dev/fd/{self._file.fileno()}")
+        self._sql = f"INSERT INTO events FROM INFILE {path} SETTINGS {FILE_INSERT} FORMAT Arrow"
+
+    def insert(self, client: Client, data: pa.Table) -> None:
+        """Insert rows; nobody else may meanwhile."""
+        self._file.seek(0)
+        with pa.ipc.new_file(self._file, data.schema) as writer:
             writer.write(data)
-        client.command(f"INSERT INTO events FROM INFILE {literal(file.name)} SETTINGS {FILE_INSERT} FORMAT Arrow")
+        size = self._file.tell()
+        self._file.truncate()
+        self._file.seek(0)  # where some systems begin to read what has been opened already
+        try:
+            client.command(self._sql)
+        finally:
+            if size > KEPT_BYTES:
+                self._file.truncate(KEPT_BYTES)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._file.close()
 
 
 def _look_ups(ids: Sequence[str], within: tuple[int, int] | None) -> list[Statement]:
