@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import chain
 
+import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -32,6 +33,15 @@ trees = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.lists(st.tuples(keys, inner), max_size=4).map(tuple),
     max_leaves=12,
 )
+
+
+def said(way, values):
+    """Return what each of some values says."""
+    values = [*values]
+    groups = [(places.tolist(), texts.to_pylist()) for places, texts in said_in(way, pa.array(values, pa.string()))]
+    found = dict(chain.from_iterable(zip(places, texts, strict=True) for places, texts in groups))
+    assert sum(len(places) for places, _ in groups) == len(found)
+    return [found[place] for place in range(len(values))]
 
 
 def objects(*required, **optional):
@@ -86,7 +96,7 @@ def columns(draw):
 def test_a_value_in_a_frame_says_what_the_definition_says(name, values):
     """Whatever the values of an attribute, and in whatever order they come, each says what it says alone."""
     way = WAYS[name]
-    assert said_in(way, values) == [way(value) for value in values]
+    assert said(way, values) == [way(value) for value in values]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +117,7 @@ def test_a_value_in_a_frame_says_what_the_definition_says(name, values):
 def test_what_only_looks_like_a_frame_is_left_to_the_definition(framed, other):
     """What begins and ends much as a frame does is in it only if a string that is not empty stands between."""
     way = WAYS["_asked"]
-    assert said_in(way, [framed, other]) == [way(framed), way(other)]
+    assert said(way, [framed, other]) == [way(framed), way(other)]
 
 
 def test_of_two_frames_a_value_is_in_its_own():
@@ -115,7 +125,7 @@ def test_of_two_frames_a_value_is_in_its_own():
     longer, shorter = '[{"role": "user", "name": "a", "content": "', '[{"role": "user", "content": "'
     quoting = "-" * (len(longer) - len(shorter) - 2) + '\\"Yes'
     values = [f'{before}{text}"}}]' for before, text in ((longer, "Hi"), (shorter, "Hi"), (shorter, quoting))]
-    assert said_in(WAYS["_asked"], values) == ["Hi", "Hi", quoting.replace("\\", "")]
+    assert said(WAYS["_asked"], values) == ["Hi", "Hi", quoting.replace("\\", "")]
 
 
 def test_a_value_that_is_made_to_deceive_makes_no_frame():
@@ -126,7 +136,7 @@ def test_a_value_that_is_made_to_deceive_makes_no_frame():
             for role in ("user", "tool")
         ]
         assert size < len(first)
-        assert said_in(WAYS["_asked"], values) == ["user", "x" * size]
+        assert said(WAYS["_asked"], values) == ["user", "x" * size]
 
 
 @pytest.mark.parametrize(
@@ -149,6 +159,6 @@ def test_the_definition_is_asked_once_for_a_frame(around):
         asked.append(value)
         return WAYS["_asked"](value)
 
-    said = [f'Größe {number}\n"{number}"' for number in range(100)]
-    assert said_in(way, map(around, said)) == said
+    texts = [f'Größe {number}\n"{number}"' for number in range(100)]
+    assert said(way, map(around, texts)) == texts
     assert len(asked) <= 3

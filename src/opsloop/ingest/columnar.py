@@ -31,6 +31,7 @@ from opsloop.ingest.flat import FLAG, LIST, NOTHING, REAL, TEXT, WHOLE, FlatSpan
 from opsloop.ingest.frames import said_in
 from opsloop.ingest.otlp import list_of
 from opsloop.ingest.plan import ADDED, HOLE, TOOL_MARKS, Plan, bare_span, plan_of, shape_text
+from opsloop.ingest.texts import QUOTE, are_escaped, are_filled, bytes_of, edges_of
 
 __all__ = ["rows_of"]
 
@@ -42,7 +43,6 @@ _MOST_REAL: Final = 1e12
 """A cost or a time of which a millionth is still a whole number of 64 bits."""
 _MOST_STATUS: Final = 999
 _FAILED_STATUS: Final = 500
-_QUOTE: Final = ord('"')
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 Numbers = NDArray[np.int64]
@@ -98,29 +98,12 @@ def _distinct(numbers: Numbers) -> tuple[list[int], Numbers]:
     return np.flatnonzero(there).tolist(), (np.cumsum(there) - 1)[numbers]
 
 
-def _filled(texts: pa.Array) -> Mask:
-    """Return which texts are not empty."""
-    return np.diff(_places_of(texts)) > 0
-
-
-def _places_of(texts: pa.Array) -> NDArray[np.int32]:
-    """Return where each text begins among the bytes of all, and where the last one ends."""
-    return np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
-
-
-def _bytes_of(texts: pa.Array) -> NDArray[np.uint8]:
-    data = texts.buffers()[2]
-    return np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(1, np.uint8)
-
-
 def _json_strings(texts: pa.Array) -> pa.Array:
     """Return the JSON of texts, without the quotes."""
-    edges = _places_of(texts)
-    written = _bytes_of(texts)[: edges[-1]]
-    escaped = np.flatnonzero((written < ord(" ")) | (written == ord('"')) | (written == ord("\\")))
-    if not len(escaped):
+    escaped = are_escaped(texts)
+    if not escaped.any():
         return texts
-    mask = pa.array(np.diff(np.searchsorted(escaped, edges)) > 0)
+    mask = pa.array(escaped)
     strings = [_ENCODE(text)[1:-1] for text in texts.filter(mask).to_pylist()]
     return pc.replace_with_mask(texts, mask, pa.array(strings, pa.binary()).cast(pa.string()))
 
@@ -144,7 +127,16 @@ class _Attributes:
 
     def __init__(self, spans: FlatSpans, pool: _Pool) -> None:
         types = spans.types
-        self._edges, self._bytes = _places_of(spans.texts), _bytes_of(spans.texts)
+        there, edges, data = are_filled(spans.texts), edges_of(spans.texts), bytes_of(spans.texts)
+        self.lengths = np.diff(edges)
+        """The length of each text, in bytes."""
+        self.first: NDArray[np.uint8] = data[np.where(there, edges[:-1], 0)] * there
+        """The first byte of each text, 0 of an empty one."""
+        self.quoted: Mask = self.first == QUOTE
+        """Which texts begin and end with a quotation mark."""
+        some = np.flatnonzero(self.quoted)
+        self.quoted[some] = data[edges[some + 1] - 1] == QUOTE
+        self.some_quoted = bool(self.quoted.any())
         self.numbers = np.concatenate([pool.add(spans.texts) + np.arange(len(types)), [0]])
         """Under which number each has its text, or its JSON."""
         wholes, reals, flags, nothing = (np.flatnonzero(types == kind) for kind in (WHOLE, REAL, FLAG, NOTHING))
@@ -164,25 +156,8 @@ class _Attributes:
             first += len(texts)
         self.wholes = np.concatenate([spans.wholes, [0]])
         self.amounts = np.concatenate([np.where(types == REAL, spans.reals, spans.wholes), [0.0]])
-        self.filled = np.concatenate([_filled(spans.texts) | (types == WHOLE), [False]])
+        self.filled = np.concatenate([there | (types == WHOLE), [False]])
         """Whether a column can have its text from it."""
-
-    def first(self, places: Numbers) -> NDArray[np.uint8]:
-        """Return the first byte of texts; of an empty one 0."""
-        starts = self._edges[places]
-        there = starts < self._edges[places + 1]
-        return np.where(there, self._bytes[np.where(there, starts, 0)], 0)
-
-    def are_quoted(self, places: Numbers) -> Mask:
-        """Return which texts begin and end with a quotation mark."""
-        quoted: Mask = self.first(places) == _QUOTE
-        some = np.flatnonzero(quoted)
-        quoted[some] = self._bytes[self._edges[places[some] + 1] - 1] == _QUOTE
-        return quoted
-
-    def lengths(self, places: Numbers) -> NDArray[np.int32]:
-        """Return the lengths of texts, in bytes."""
-        return self._edges[places + 1] - self._edges[places]
 
 
 # ---- span by span ----------------------------------------------------------------------------------------------------
@@ -197,7 +172,7 @@ class _Found:
         self.pool = _Pool()
         self.attributes = _Attributes(spans, self.pool)
         self.odd: Mask = np.ones(size, np.bool_)
-        self.rooted: Mask = _filled(spans.parent_span_id)
+        self.rooted: Mask = are_filled(spans.parent_span_id)
         self.plans: list[Plan] = []
         self.plan_of: Numbers = np.zeros(size, np.int64)
         self.events: list[str] = ["", "llm", "embed", "tool", "retrieve"]
@@ -246,8 +221,8 @@ class _Found:
         for position in plan.reals:
             amounts = attributes.amounts[starts + position]
             odd |= ~((amounts >= 0) & (amounts <= _MOST_REAL))
-        for position in plan.quotable:
-            odd |= attributes.are_quoted(starts + position)
+        for position in plan.quotable if attributes.some_quoted else ():
+            odd |= attributes.quoted[starts + position]
         for position in (place for place, kind in enumerate(plan.types) if kind == REAL):
             odd |= ~np.isfinite(attributes.amounts[starts + position])
         if "status_code" in plan.numbers:
@@ -258,29 +233,27 @@ class _Found:
         """Ask the definition for the kind of an event, once for each combination of marks."""
         names = [plan.names[position] for position in plan.marks]
         starts = self.spans.starts[rows]
-        columns = [
-            pa.array(self.spans.kind[rows]).dictionary_encode(),
-            pa.array(self.rooted[rows]).dictionary_encode(),
+        choices: list[tuple[Sequence[Any], Numbers]] = [
+            _distinct(2 * self.spans.kind[rows] + self.rooted[rows]),
             *(self._marks(name, starts + position) for name, position in zip(names, plan.marks, strict=True)),
         ]
-        values = [column.dictionary.to_pylist() for column in columns]
-        sizes = [len(each) for each in values]
-        combined = np.ravel_multi_index([np.asarray(column.indices) for column in columns], sizes)
-        combinations, of = _distinct(combined)
+        sizes = [len(values) for values, _ in choices]
+        combinations, of = _distinct(np.ravel_multi_index([numbers for _, numbers in choices], sizes))
         events = []
         for numbers in zip(*np.unravel_index(combinations, sizes), strict=True):
-            kind, rooted, *marks = [each[number] for each, number in zip(values, numbers, strict=True)]
+            chosen, *marks = [values[number] for (values, _), number in zip(choices, numbers, strict=True)]
+            kind, rooted = divmod(chosen, 2)
             parent = "another" if rooted else ""
             span = bare_span(Attributes(zip(names, marks, strict=True)), kind=kind, parent_span_id=parent)
             events.append(self._number_of(mapping.span_kind(span)))
         self.event[rows] = np.array(events)[of]
 
-    def _marks(self, name: str, places: Numbers) -> pa.DictionaryArray:
-        """Return what marks say; of a mark of a tool it only matters that it is there."""
+    def _marks(self, name: str, places: Numbers) -> tuple[list[str], Numbers]:
+        """Return what marks say, each once, and which of it each says; of a tool's only whether it is there matters."""
         if name in TOOL_MARKS:
-            told = pa.array(["", "a tool"])
-            return pa.DictionaryArray.from_arrays(self.attributes.filled[places].astype(np.int32), told)
-        return self.spans.texts.take(pa.array(places)).dictionary_encode()
+            return ["", "a tool"], self.attributes.filled[places].astype(np.int64)
+        coded = self.spans.texts.take(pa.array(places)).dictionary_encode()
+        return coded.dictionary.to_pylist(), np.asarray(coded.indices)
 
     def _number_of(self, event: str) -> int:
         if event not in self.events:
@@ -311,15 +284,14 @@ class _Found:
         numbers = np.where(self.attributes.filled[places], self.attributes.numbers[places], 0)
         takes_any = way("any text") == "any text"  # as it is, if it is not JSON
         telling = np.flatnonzero(self._is_telling(places)) if takes_any else np.arange(len(places))
-        if len(telling):
-            said = said_in(way, self._values(places[telling], kind))
-            numbers[telling] = self._add(pa.array(said, pa.string()))
+        for some, said in said_in(way, self.spans.texts.take(pa.array(places[telling]))):
+            numbers[telling[some]] = self._add(said)
         return numbers
 
     def _add(self, texts: pa.Array) -> Numbers:
         """Take texts and return their numbers, 0 of an empty one."""
         first = self.pool.add(texts)
-        numbers: Numbers = np.where(_filled(texts), first + np.arange(len(texts)), 0)
+        numbers: Numbers = np.where(are_filled(texts), first + np.arange(len(texts)), 0)
         return numbers
 
     def _find_documents(self, rows: Numbers, plan: Plan, event: str) -> None:
@@ -358,8 +330,8 @@ class _Found:
     def _is_telling(self, places: Numbers) -> Mask:
         """Return which texts may be JSON that holds more than itself."""
         attributes = self.attributes
-        first = attributes.first(places)
-        telling: Mask = _OPENING[first] | ((first == ord("n")) & (attributes.lengths(places) == len("null")))
+        first = attributes.first[places]
+        telling: Mask = _OPENING[first] | ((first == ord("n")) & (attributes.lengths[places] == len("null")))
         objects = np.flatnonzero(first == ord("{"))
         if len(objects):
             texts = self.spans.texts.take(pa.array(places[objects]))
@@ -435,7 +407,7 @@ def _texts_of(found: _Found, kept: Numbers) -> dict[str, pa.Array]:
     tool = np.where(found.is_event("tool")[kept], number("entity", name), 0)
     tool[found.is_event("retrieve")[kept]] = pool.add(pa.array(["retrieve"]))
     error = _failed(found)[kept]
-    message = np.where(_filled(spans.message)[kept], pool.add(spans.message) + kept, name)
+    message = np.where(are_filled(spans.message)[kept], pool.add(spans.message) + kept, name)
     numbers = {
         "request_id": number("request_id", pool.add(spans.trace_id) + kept),
         "tool": number("tool", tool),

@@ -14,56 +14,82 @@ Proof
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from opsloop.ingest.texts import are_escaped, edges_of
 
 __all__ = ["said_in"]
 
 _DECODE_STRING: Final = msgspec.json.Decoder(str).decode
 
 
-def said_in(way: Callable[[Any], str], values: Iterable[str]) -> list[str]:
-    """Return what a way of the definition makes of each value.
+def said_in(way: Callable[[Any], str], values: pa.Array) -> Iterator[tuple[NDArray[np.int64], pa.Array]]:
+    """Yield what a way of the definition makes of values, some at a time: the places of some, and what each says.
 
     >>> from opsloop.ingest.content import ContentReader
     >>> ((way, _),) = ContentReader(["gen_ai.output.messages"]).ways("llm")["output"]
-    >>> said_in(way, ['[{"role": "assistant", "content": "Yes"}]', '[{"role": "assistant", "content": "2 < 3"}]'])
-    ['Yes', '2 < 3']
+    >>> answers = pa.array(['[{"role": "assistant", "content": "Yes"}]', '[{"role": "assistant", "content": "2 < 3"}]'])
+    >>> [(places.tolist(), said.to_pylist()) for places, said in said_in(way, answers)]
+    [([1], ['2 < 3']), ([0], ['Yes'])]
     """
+    left = np.arange(len(values))
+    asked: list[int] = []
     said: list[str] = []
-    frames: list[tuple[str, str]] = []
-    openings: tuple[str, ...] = ()
-    asked = 0
-    for value in values:
-        text = _inside(frames, value) if value.startswith(openings) else ""
-        if not text:
-            text = way(value)
-            asked += 1
-            if not asked & (asked - 1):  # ever more rarely: where each value has a frame of its own, frames are no use
-                frames += _frames_of(way, value, text)
-                openings = tuple(before for before, _ in frames)
-        said.append(text)
-    return said
+    while len(left):
+        place, left = left[0], left[1:]
+        value = values[place].as_py()
+        asked.append(place)
+        said.append(way(value))
+        frame = _frame_of(way, value, said[-1]) if _is_power_of_two(len(asked)) else None
+        if frame is not None:
+            framed, texts = _inside(frame, values.take(pa.array(left)))
+            yield left[framed], texts
+            left = left[~framed]
+    yield np.array(asked, np.int64), pa.array(said, pa.string())
 
 
-def _inside(frames: Iterable[tuple[str, str]], value: str) -> str:
-    """Return the text between a frame's quotes, or an empty one."""
-    for before, after in frames:
-        if value.startswith(before) and value.endswith(after):
-            try:
-                return _DECODE_STRING(value[len(before) - 1 : 1 - len(after)])
-            except msgspec.DecodeError:
-                continue
-    return ""
+def _is_power_of_two(count: int) -> bool:
+    """Return whether to look for a frame: ever more rarely, since where each value has its own they are no use."""
+    return not count & (count - 1)
 
 
-def _frames_of(way: Callable[[Any], str], value: str, said: str) -> list[tuple[str, str]]:
+def _inside(frame: tuple[str, str], values: pa.Array) -> tuple[NDArray[np.bool_], pa.Array]:
+    """Return which values are in a frame, and what stands between the quotes of these."""
+    before, after = frame
+    lengths = [len(text.encode()) for text in frame]
+    framed = np.asarray(pc.starts_with(values, before)) & np.asarray(pc.ends_with(values, after))
+    framed &= np.diff(edges_of(values)) > sum(lengths)
+    inner = pc.binary_slice(values.filter(pa.array(framed)).cast(pa.binary()), lengths[0], -lengths[1])
+    escaped = are_escaped(inner)
+    if escaped.any():
+        mask = pa.array(escaped)
+        decoded = [_decoded(text) for text in inner.filter(mask).to_pylist()]
+        inner = pc.replace_with_mask(inner, mask, pa.array(decoded, pa.binary()))
+        framed[framed] = np.asarray(inner.is_valid())
+        inner = inner.drop_null()
+    return framed, inner.cast(pa.string())
+
+
+def _decoded(inner: bytes) -> bytes | None:
+    """Return the text that a string of JSON says between its quotes, if it is one."""
+    try:
+        return _DECODE_STRING(b'"' + inner + b'"').encode()
+    except msgspec.DecodeError:
+        return None
+
+
+def _frame_of(way: Callable[[Any], str], value: str, said: str) -> tuple[str, str] | None:
     """Return what stands around the text that a value says, quotes included, if that is a frame."""
     other = "x" * len(value)
     for written in (json.dumps(said), json.dumps(said, ensure_ascii=False)) if said and value[:1] in {"[", "{"} else ():
         before, found, after = value.rpartition(written)
         if found and way(f'{before}"{other}"{after}') == other:
-            return [(f'{before}"', f'"{after}')]
-    return []
+            return f'{before}"', f'"{after}'
+    return None
