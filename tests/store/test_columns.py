@@ -136,6 +136,18 @@ def test_a_text_is_stored_once(clickhouse):
     assert clickhouse.rows(Statement("SELECT event_id, attributes FROM events")) == [("t:s", '{"input":"Why?"}')]
 
 
+def test_a_text_and_its_length_are_stored_together(clickhouse):
+    """Texts have no stream of lengths besides their own, neither in a new part nor in one that a merge has written."""
+    for number in range(2):
+        clickhouse.append([Event(ts_ns=START + number, event="log", message="Why?")])
+    clickhouse.command(Statement("OPTIMIZE TABLE events FINAL"))
+    sql = (
+        "SELECT groupUniqArray(substreams), max(rows) FROM system.parts_columns"
+        " WHERE database = {name:String} AND table = 'events' AND column = 'message'"
+    )
+    assert clickhouse.rows(Statement(sql, {"name": clickhouse.database})) == [([["message"]], 2)]
+
+
 def test_a_member_of_an_enum_is_stored_as_its_value(clickhouse):
     """A text that is more than a text to Python is that text to everybody else."""
     colour = StrEnum("colour", {"RED": "red"})
