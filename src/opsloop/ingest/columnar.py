@@ -75,7 +75,7 @@ class _Pool:
 def _json_texts(reals: NDArray[np.float64]) -> pa.Array:
     """Return the JSON of numbers, each as a text."""
     texts = _ENCODE(reals.tolist())[1:-1].split(b",") if len(reals) else []
-    return pa.array(texts, pa.binary()).cast(pa.string())
+    return pa.array(texts, pa.binary()).view(pa.string())
 
 
 _list_of = lru_cache(maxsize=1024)(list_of)
@@ -105,7 +105,7 @@ def _json_strings(texts: pa.Array) -> pa.Array:
         return texts
     mask = pa.array(escaped)
     strings = [_ENCODE(text)[1:-1] for text in texts.filter(mask).to_pylist()]
-    return pc.replace_with_mask(texts, mask, pa.array(strings, pa.binary()).cast(pa.string()))
+    return pc.replace_with_mask(texts, mask, pa.array(strings, pa.binary()).view(pa.string()))
 
 
 def _joined(pieces: Sequence[str], leaves: pa.Array, order: Numbers) -> pa.Array:
@@ -188,11 +188,13 @@ class _Found:
 
     def place(self, column: str) -> Numbers:
         """Return where each span has the attribute of a column, or the place that stands for none."""
-        return self._places.setdefault(column, np.full(len(self.odd), -1))
+        if column not in self._places:
+            self._places[column] = np.full(len(self.odd), -1)
+        return self._places[column]
 
     def is_event(self, *kinds: str) -> Mask:
         """Return which spans become events of some kinds."""
-        return np.isin(self.event, [self.events.index(kind) for kind in kinds])
+        return np.array([event in kinds for event in self.events])[self.event]
 
     def _look_up(self, rows: Numbers, plan: Plan) -> None:
         attributes, starts = self.attributes, self.spans.starts[rows]
@@ -416,7 +418,8 @@ def _texts_of(found: _Found, kept: Numbers) -> dict[str, pa.Array]:
         "severity": np.where(error, pool.add(pa.array(["ERROR"])), pool.add(pa.array(["INFO"]))),
         **{column: number(column) for column in ("tenant", "user_id", "session_id", "route", "model", "provider")},
     }
-    texts = {column: pool.take(of) for column, of in numbers.items()}
+    looked_up = pool.take(np.concatenate([*numbers.values()]))
+    texts = {column: looked_up.slice(len(kept) * place, len(kept)) for place, column in enumerate(numbers)}
     coded = texts["provider"].dictionary_encode()
     present = pa.array([mapping.PROVIDERS.get(each, each) for each in coded.dictionary.to_pylist()], pa.string())
     return {**texts, "provider": present.take(coded.indices), "error": pa.array(error)}
@@ -435,17 +438,17 @@ def _numbers_of(found: _Found, kept: Numbers) -> dict[str, pa.Array]:
     amounts = found.attributes.amounts
     first_token = np.where(seconds >= 0, amounts[seconds] * 1_000_000, amounts[milliseconds] * 1000)
 
-    def whole(values: NDArray[Any], there: Mask, kind: pa.DataType | None = None) -> pa.Array:
-        return pa.array(np.rint(values).astype(np.uint64), mask=~there).cast(kind or pa.uint64())
+    def whole(values: NDArray[Any], there: Mask, kind: type[np.unsignedinteger[Any]] = np.uint64) -> pa.Array:
+        return pa.array(np.rint(values).astype(kind), mask=~there)
 
     def tokens(column: str) -> pa.Array:
         places = found.place(column)[kept]
         there = counted & (places >= 0)
-        return pa.array(np.where(there, found.attributes.wholes[places], 0), mask=~there).cast(pa.uint64())
+        return pa.array(np.where(there, found.attributes.wholes[places], 0).astype(np.uint64), mask=~there)
 
     status, usd = found.place("status_code")[kept], found.place("usd")[kept]
     return {
-        "status_code": whole(amounts[status], status >= 0, pa.uint16()),
+        "status_code": whole(amounts[status], status >= 0, np.uint16),
         "time_to_first_token_us": whole(first_token, (seconds >= 0) | (milliseconds >= 0)),
         "input_tokens": tokens("input_tokens"),
         "output_tokens": tokens("output_tokens"),

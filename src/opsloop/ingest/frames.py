@@ -66,7 +66,7 @@ def _inside(frame: tuple[str, str], values: pa.Array) -> tuple[NDArray[np.bool_]
     lengths = [len(text.encode()) for text in frame]
     framed = np.asarray(pc.starts_with(values, before)) & np.asarray(pc.ends_with(values, after))
     framed &= np.diff(edges_of(values)) > sum(lengths)
-    inner = pc.binary_slice(values.filter(pa.array(framed)).cast(pa.binary()), lengths[0], -lengths[1])
+    inner = pc.binary_slice(values.filter(pa.array(framed)).view(pa.binary()), lengths[0], -lengths[1])
     escaped = are_escaped(inner)
     if escaped.any():
         mask = pa.array(escaped)
@@ -74,7 +74,7 @@ def _inside(frame: tuple[str, str], values: pa.Array) -> tuple[NDArray[np.bool_]
         inner = pc.replace_with_mask(inner, mask, pa.array(decoded, pa.binary()))
         framed[framed] = np.asarray(inner.is_valid())
         inner = inner.drop_null()
-    return framed, inner.cast(pa.string())
+    return framed, inner.view(pa.string())
 
 
 def _decoded(inner: bytes) -> bytes | None:
