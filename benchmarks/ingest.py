@@ -471,7 +471,7 @@ def in_process_rows(rounds: int, sizes: list[int]) -> list[list[str]]:
 
 def served_rows(rounds: int, spans: int, peers: Path | None) -> tuple[list[list[str]], dict[str, float]]:
     found: dict[tuple[str, int], dict[str, float]] = {}
-    for size, count in ((512, 21), (spans, 5)):
+    for size, count in ((512, 41), (spans, 13)):
         for _ in range(rounds):
             for name, run in SERVED.items():
                 with tempfile.TemporaryDirectory() as folder:
