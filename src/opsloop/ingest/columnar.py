@@ -379,7 +379,7 @@ def _told(found: _Found, kept: Numbers) -> dict[str, pa.Array]:
     took = (spans.end_ns[kept] - spans.start_ns[kept]) // np.uint64(1000)
     return {
         "ts_ns": pa.array(spans.start_ns[kept].astype(np.int64)),
-        "event": pa.array(found.events).take(pa.array(found.event[kept])),
+        "event": pa.array(found.events).dictionary_encode().take(pa.array(found.event[kept])),
         "stored_event_id": pa.repeat(pa.scalar(HOLE), len(kept)),
         "trace_id": spans.trace_id.take(rows),
         "span_id": spans.span_id.take(rows),
@@ -391,7 +391,7 @@ def _told(found: _Found, kept: Numbers) -> dict[str, pa.Array]:
 def _origins(group: Numbers, origins: Sequence[Mapping[str, str]]) -> dict[str, pa.Array]:
     of = pa.array(group)
     return {
-        name: pa.array([origin.get(name, "") for origin in origins], pa.string()).take(of)
+        name: pa.array([origin.get(name, "") for origin in origins], pa.string()).dictionary_encode().take(of)
         for name in ("service", "environment", "release")
     }
 

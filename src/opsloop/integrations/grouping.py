@@ -35,10 +35,13 @@ class Coded(NamedTuple):
     def of(cls, column: pa.Array) -> Coded:
         """Return a column with its values numbered in the order in which they come; none is a value, too.
 
+        A column whose values are numbered already is taken as it is; no value of it is none.
+
         >>> Coded.of(pa.array(["web", None, "web"]))
         Coded(numbers=array([0, 1, 0]), values=['web', None])
         """
-        coded = column.dictionary_encode(null_encoding="encode")
+        is_coded = isinstance(column, pa.DictionaryArray)
+        coded = column if is_coded else column.dictionary_encode(null_encoding="encode")
         return cls(coded.indices.to_numpy().astype(np.int64), coded.dictionary.to_pylist())
 
     def ask(self, question: Callable[[Any], bool]) -> Mask:

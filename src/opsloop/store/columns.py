@@ -47,6 +47,7 @@ _CODED: Final = pa.dictionary(pa.int32(), pa.string())
 _LEAVES: Final = pa.map_(_CODED, pa.field("value", pa.string(), nullable=False))
 _TYPES: Final = {
     "ts_ns": pa.int64(),
+    **dict.fromkeys(("event", "service", "environment", "release"), _CODED),
     "status_code": pa.uint16(),
     "error": pa.bool_(),
     **dict.fromkeys(
