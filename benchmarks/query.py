@@ -147,11 +147,12 @@ def fill(store: ClickHouseStream, millions: float, per_request: int) -> None:
 
 
 def settle(store: ClickHouseStream) -> None:
-    """Wait until every day is rolled up, as it is some minutes after it was filled in."""
+    """Wait until every day is rolled up and merged, as it is some minutes after it was filled in by many inserts."""
     roll_up_quiet_days(store, quiet_seconds=-1)
     waiting = Statement("SELECT count() FROM system.mutations WHERE NOT is_done AND database = currentDatabase()")
     while store.rows(waiting)[0][0]:
         time.sleep(0.1)
+    store.command(Statement("OPTIMIZE TABLE events FINAL"))
 
 
 class Questions:

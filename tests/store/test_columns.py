@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import os
 import tempfile
 from enum import StrEnum
 from itertools import count
@@ -96,14 +96,15 @@ def test_a_text_that_is_none_is_stored_empty(clickhouse):
     assert [event.user_id for event in clickhouse.query()] == ["", "u-1"]
 
 
-@pytest.mark.parametrize("platform", ["linux", "darwin"])
-def test_inserts_of_any_size_follow_each_other(clickhouse, tmp_path, monkeypatch, platform):
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_inserts_of_any_size_follow_each_other(clickhouse, tmp_path, monkeypatch, in_memory):
     """What hands rows over is written over and over: short after long is whole, and no file is left in any folder."""
     folder = tmp_path / "it's \\ there"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    monkeypatch.setattr("opsloop.store.clickhouse.KEPT_BYTES", 10_000)
-    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr("opsloop.store.engine._KEPT_BYTES", 10_000)
+    if not in_memory:
+        monkeypatch.delattr(os, "memfd_create", raising=False)
     sizes = [1, 50_000, 1, 30_000, 9_000, 200]
     events = [Event(ts_ns=START + n, event="log", message=f"{n}" * size) for n, size in enumerate(sizes)]
     with ClickHouseStream(":memory:", database=clickhouse.database) as stream:
@@ -146,6 +147,25 @@ def test_a_text_and_its_length_are_stored_together(clickhouse):
         " WHERE database = {name:String} AND table = 'events' AND column = 'message'"
     )
     assert clickhouse.rows(Statement(sql, {"name": clickhouse.database})) == [([["message"]], 2)]
+
+
+def test_a_new_part_is_written_fast_and_a_merged_one_small(clickhouse):
+    """Every column has the codec that the engine chooses for a part: LZ4 for an insert, ZSTD for a merge."""
+    for number in range(2):
+        clickhouse.append([Event(ts_ns=START + number, event="log", message="Why?")])
+    clickhouse.command(Statement("OPTIMIZE TABLE events FINAL"))
+    parts = (
+        "SELECT DISTINCT level > 0, default_compression_codec FROM system.parts"
+        " WHERE database = {name:String} AND table = 'events' ORDER BY 1"
+    )
+    columns = (
+        "SELECT name, compression_codec FROM system.columns"
+        " WHERE database = {name:String} AND table = 'events' AND default_kind = ''"
+    )
+    name = {"name": clickhouse.database}
+    assert clickhouse.rows(Statement(parts, name)) == [(0, "LZ4"), (1, "ZSTD(1)")]
+    for column, codec in clickhouse.rows(Statement(columns, name)):
+        assert codec.endswith("Default)"), column
 
 
 def test_a_member_of_an_enum_is_stored_as_its_value(clickhouse):

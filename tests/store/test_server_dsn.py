@@ -134,6 +134,8 @@ def test_the_same_code_takes_a_server(served):
             stream.rows(Statement("SELECT nothing FROM nowhere"))
     with ClickHouseStream(f"clickhouse://127.0.0.1:{port}/over_http") as stream:
         assert stream.append([event]) == 0
+        ((made,),) = stream.rows(Statement("SHOW CREATE TABLE events"))
+        assert "default_compression_codec = 'ZSTD(1)'" in made  # whatever the server's own default is
     assert any(sql.startswith("INSERT INTO") for sql in served.statements)
 
 

@@ -12,10 +12,7 @@ Rule
 
 from __future__ import annotations
 
-import os
 import queue
-import sys
-import tempfile
 import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from contextlib import ExitStack
@@ -35,7 +32,8 @@ from opsloop.event import FIELDS, Event
 from opsloop.filter import ALL, Filter, Statement, compile_filter
 from opsloop.settings import without_password
 from opsloop.store.columns import ids_of, numbered, packed, record_batch, written_id
-from opsloop.store.ddl import VERSIONS_TABLE, clustered, database_sql, literal, migrations, quoted
+from opsloop.store.ddl import VERSIONS_TABLE, clustered, database_sql, for_servers, migrations, quoted
+from opsloop.store.engine import FileInsert, engine_options
 from opsloop.store.faults import check_folder, check_space, named_errors
 from opsloop.store.owner import FolderLock
 from opsloop.store.stored import Stored
@@ -51,12 +49,6 @@ ASKED_IDS: Final = {"embedded": 10_000, "remote": 1_000}
 """At most this many ids in one look-up: each scans the time in question, and a server has a bound on its URL."""
 READERS: Final = 2
 CHUNK_BYTES: Final = 65_536
-ENGINE_OPTIONS: Final = {
-    # The engine's own defaults are 5 GiB each and suit a server; these suit a laptop.
-    "mark_cache_size": str(64 * 1024 * 1024),
-    "uncompressed_cache_size": str(16 * 1024 * 1024),
-    "index_mark_cache_size": str(16 * 1024 * 1024),
-}
 SESSION: Final = {
     # To look whether a roll-up fits costs any statement 15 ms: those that are written to fit one ask for it.
     "optimize_use_projections": 0,
@@ -76,11 +68,6 @@ EMBEDDED_SESSION: Final = SESSION | {
     # With some tens of parts, to start threads takes longer than to look into all indexes.
     "max_threads_for_indexes": 1,
 }
-FILE_INSERT: Final = "max_threads = 1, input_format_defaults_for_omitted_fields = 0"
-"""A file is one block: a second thread would wait for the first. To look for defaults, of which there are none, costs a
-small insert a tenth."""
-KEPT_BYTES: Final = 16 * 1024 * 1024
-"""Up to what size the file is kept between inserts."""
 CLUSTER_SESSION: Final = SESSION | {
     # An answer means stored: on every shard that is concerned, and on most of its replicas.
     "distributed_foreground_insert": 1,
@@ -106,7 +93,7 @@ class ClickHouseStream:
         self._closed = False
         self._writer: Client | None = None
         self._readers: queue.LifoQueue[Client] = queue.LifoQueue()
-        self._file: _FileInsert | None = None
+        self._file: FileInsert | None = None
         self._dsn, self.database, self.cluster, self._options, self._folder = _place(location, database)
         self.embedded = self._dsn.startswith("chdb://")
         self._ids = SystemIds()
@@ -132,7 +119,7 @@ class ClickHouseStream:
             for _ in range(READERS):
                 self._readers.put(self._connect(self.database))
             if self.embedded:
-                self._file = _FileInsert()
+                self._file = FileInsert()
         self.schema_version = self._migrate()
         if not self.embedded and not self.cluster:
             self.define("ALTER TABLE events MODIFY SETTING non_replicated_deduplication_window = 100")
@@ -319,7 +306,8 @@ class ClickHouseStream:
                 self.define(VERSIONS_TABLE)
             for version, name, statements in waiting:
                 for sql in statements:
-                    self.define(sql)
+                    if not (self.embedded and for_servers(sql)):
+                        self.define(sql)
                 client.insert("schema_versions", [[version, name]], column_names=["version", "file"])
         return newest
 
@@ -390,41 +378,6 @@ class ClickHouseStream:
             self._recent, self._recent_ns = set(), -1
 
 
-class _FileInsert:
-    """Inserts rows by a file, as the client itself would, but without a list of columns: to match one is quadratic.
-
-    The file has no name, is in memory where the system has such, and is written over and over: a new one for every
-    insert costs a tenth of it.
-    """
-
-    def __init__(self) -> None:
-        """Open the file."""
-        if sys.platform == "linux":
-            self._file: Any = os.fdopen(os.memfd_create("opsloop-insert"), "w+b", buffering=0)
-        else:
-            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed with the store
-        path = literal(f"/dev/fd/{self._file.fileno()}")
-        self._sql = f"INSERT INTO events FROM INFILE {path} SETTINGS {FILE_INSERT} FORMAT Arrow"
-
-    def insert(self, client: Client, data: pa.Table) -> None:
-        """Insert rows; nobody else may meanwhile."""
-        self._file.seek(0)
-        with pa.ipc.new_file(self._file, data.schema) as writer:
-            writer.write(data)
-        size = self._file.tell()
-        self._file.truncate()
-        self._file.seek(0)  # where some systems begin to read what has been opened already
-        try:
-            client.command(self._sql)
-        finally:
-            if size > KEPT_BYTES:
-                self._file.truncate(KEPT_BYTES)
-
-    def close(self) -> None:
-        """Give the memory back."""
-        self._file.close()
-
-
 def _look_ups(ids: Sequence[str], within: tuple[int, int] | None) -> list[Statement]:
     """Return the statements that find ids, each by an index: those that are written out, and those of spans."""
     bounds: dict[str, Any] = {"first": within[0], "last": within[1]} if within else {}
@@ -471,7 +424,7 @@ def _place(location: str, database: str) -> tuple[str, str, str, dict[str, Any],
             message = f"cannot make the store's folder {folder}: {cause.strerror}"
             raise StoreError(message, fix="choose a folder that can be written with --store") from cause
         place = str(folder / "clickhouse")
-    options = {"chdb_options": ENGINE_OPTIONS, "settings": EMBEDDED_SESSION}
+    options = {"chdb_options": engine_options(), "settings": EMBEDDED_SESSION}
     return f"chdb://{place}", database or "opsloop", "", options, folder
 
 

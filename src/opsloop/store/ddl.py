@@ -7,7 +7,8 @@ Rule
     On a cluster every statement gets ``ON CLUSTER``. A table ``t`` becomes ``t_local``, replicated within its shard,
     and ``t`` itself the Distributed table over all shards: every query and insert stays as it is. The rows of
     one request go to one shard. A view reads and writes the local tables of its own shard. The few small tables of
-    the store's own record are not sharded: every node is a replica of them.
+    the store's own record are not sharded: every node is a replica of them. What begins with the comment
+    :data:`FOR_SERVERS` is not for the embedded engine.
 """
 
 from __future__ import annotations
@@ -16,7 +17,17 @@ import re
 from importlib import resources
 from typing import Final, NamedTuple
 
-__all__ = ["VERSIONS_TABLE", "Migration", "clustered", "database_sql", "literal", "migrations", "quoted", "schema"]
+__all__ = [
+    "VERSIONS_TABLE",
+    "Migration",
+    "clustered",
+    "database_sql",
+    "for_servers",
+    "literal",
+    "migrations",
+    "quoted",
+    "schema",
+]
 
 VERSIONS_TABLE: Final = (
     "CREATE TABLE IF NOT EXISTS schema_versions (version UInt32, file String, applied DateTime DEFAULT now())\n"
@@ -25,6 +36,7 @@ VERSIONS_TABLE: Final = (
 EVERYWHERE: Final = frozenset({"schema_versions", "retentions"})
 """Tables that every node holds whole."""
 SHARDING_KEYS: Final = {"events": "if(request_id = '', rand64(), cityHash64(request_id))"}
+FOR_SERVERS: Final = "-- Not embedded: "
 _TABLE: Final = re.compile(r"^CREATE TABLE IF NOT EXISTS (\w+)", re.MULTILINE)
 _ENGINE: Final = re.compile(r"\bENGINE = (\w*MergeTree)\b(?:\(([^()]*)\))?")
 _VIEW: Final = re.compile(r"^CREATE MATERIALIZED VIEW IF NOT EXISTS (\w+)\s+TO (\w+)", re.MULTILINE)
@@ -50,6 +62,15 @@ def migrations() -> list[Migration]:
             parts = (part.strip().rstrip(";") for part in entry.read_text(encoding="utf-8").split(";\n"))
             found.append(Migration(int(entry.name.partition("_")[0]), entry.name, tuple(filter(None, parts))))
     return sorted(found)
+
+
+def for_servers(sql: str) -> bool:
+    """Return whether a statement is for servers only.
+
+    >>> for_servers("ALTER TABLE events DROP PARTITION 20260105")
+    False
+    """
+    return sql.startswith(FOR_SERVERS)
 
 
 def schema(cluster: str = "", database: str = "opsloop") -> list[str]:

@@ -1,0 +1,36 @@
+-- Codecs follow the part: what an insert writes is merged soon, and to compress it well is a quarter of its cost. The
+-- embedded engine is told so when it starts (engine.py); a server keeps ZSTD everywhere, since its own default may be any.
+ALTER TABLE events
+    MODIFY COLUMN ts_ns CODEC(Delta(8), Default),
+    MODIFY COLUMN sequence CODEC(Delta(8), Default),
+    MODIFY COLUMN event CODEC(Default),
+    MODIFY COLUMN stored_event_id CODEC(Default),
+    MODIFY COLUMN service CODEC(Default),
+    MODIFY COLUMN environment CODEC(Default),
+    MODIFY COLUMN release CODEC(Default),
+    MODIFY COLUMN request_id CODEC(Default),
+    MODIFY COLUMN trace_id CODEC(Default),
+    MODIFY COLUMN span_id CODEC(Default),
+    MODIFY COLUMN parent_span_id CODEC(Default),
+    MODIFY COLUMN tenant CODEC(Default),
+    MODIFY COLUMN user_id CODEC(Default),
+    MODIFY COLUMN session_id CODEC(Default),
+    MODIFY COLUMN route CODEC(Default),
+    MODIFY COLUMN severity CODEC(Default),
+    MODIFY COLUMN status_code CODEC(Default),
+    MODIFY COLUMN error CODEC(Default),
+    MODIFY COLUMN error_type CODEC(Default),
+    MODIFY COLUMN duration_us CODEC(T64, Default),
+    MODIFY COLUMN time_to_first_token_us CODEC(T64, Default),
+    MODIFY COLUMN model CODEC(Default),
+    MODIFY COLUMN provider CODEC(Default),
+    MODIFY COLUMN input_tokens CODEC(T64, Default),
+    MODIFY COLUMN output_tokens CODEC(T64, Default),
+    MODIFY COLUMN cost_microusd CODEC(T64, Default),
+    MODIFY COLUMN tool CODEC(Default),
+    MODIFY COLUMN message CODEC(Default),
+    MODIFY COLUMN stored_attributes CODEC(Default),
+    MODIFY COLUMN leaves CODEC(Default),
+    MODIFY COLUMN shape CODEC(Default);
+-- Not embedded: there the engine's default tells parts apart, which this would override.
+ALTER TABLE events MODIFY SETTING default_compression_codec = 'ZSTD(1)';
