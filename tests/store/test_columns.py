@@ -137,11 +137,16 @@ def test_a_text_is_stored_once(clickhouse):
     assert clickhouse.rows(Statement("SELECT event_id, attributes FROM events")) == [("t:s", '{"input":"Why?"}')]
 
 
+def insert_twice_and_merge(stream):
+    """Make two parts, and of these a third."""
+    for number in range(2):
+        stream.append([Event(ts_ns=START + number, event="log", message="Why?")])
+    stream.command(Statement("OPTIMIZE TABLE events FINAL"))
+
+
 def test_a_text_and_its_length_are_stored_together(clickhouse):
     """Texts have no stream of lengths besides their own, neither in a new part nor in one that a merge has written."""
-    for number in range(2):
-        clickhouse.append([Event(ts_ns=START + number, event="log", message="Why?")])
-    clickhouse.command(Statement("OPTIMIZE TABLE events FINAL"))
+    insert_twice_and_merge(clickhouse)
     sql = (
         "SELECT groupUniqArray(substreams), max(rows) FROM system.parts_columns"
         " WHERE database = {name:String} AND table = 'events' AND column = 'message'"
@@ -151,9 +156,7 @@ def test_a_text_and_its_length_are_stored_together(clickhouse):
 
 def test_a_new_part_is_written_fast_and_a_merged_one_small(clickhouse):
     """Every column has the codec that the engine chooses for a part: LZ4 for an insert, ZSTD for a merge."""
-    for number in range(2):
-        clickhouse.append([Event(ts_ns=START + number, event="log", message="Why?")])
-    clickhouse.command(Statement("OPTIMIZE TABLE events FINAL"))
+    insert_twice_and_merge(clickhouse)
     parts = (
         "SELECT DISTINCT level > 0, default_compression_codec FROM system.parts"
         " WHERE database = {name:String} AND table = 'events' ORDER BY 1"

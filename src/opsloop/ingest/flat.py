@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from opsloop.event import INT64_MAX
+from opsloop.ingest.texts import bytes_of
 from opsloop.ingest.wire import Body, Fields, Mask, Places, Single, Words, fields_of, lengths_in
 
 __all__ = [
@@ -142,7 +143,7 @@ def _texts(body: Body, starts: Places, ends: Places) -> pa.StringArray:
     places[:-1:2], places[1::2], places[-1] = starts, ends, ends[-1] if count else 0
     every = pa.StringArray.from_buffers(2 * count, pa.py_buffer(places), pa.py_buffer(body.data))
     texts = every.take(pa.array(np.arange(0, 2 * count, 2)))
-    if np.frombuffer(texts.buffers()[2] or bytes(1), np.uint8).max(initial=0) > 0x7F:
+    if bytes_of(texts).max() > 0x7F:
         texts.validate(full=True)
     return texts
 
