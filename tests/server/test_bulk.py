@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -14,6 +16,7 @@ from opsloop.filter import Statement
 from opsloop.ingest import accept, content, flat, mapping, plan, read_traces
 from opsloop.ingest.attributes import Attributes
 from opsloop.ingest.content import content_of
+from opsloop.ingest.wire import Body
 from opsloop.server import bulk as bulk_way
 from opsloop.server.bulk import read_many_traces, rows_in_time
 from opsloop.settings import ServerSettings, Settings
@@ -221,12 +224,25 @@ def test_two_shapes_under_one_hash_stay_apart(bulk, monkeypatch):
         assert_same(body, batch)
 
 
-def test_names_that_differ_in_their_middle_are_two_shapes(bulk):
-    """Names of one length that begin and end alike hash alike; their spans are rows under their own names."""
-    shapes = [[("retrieval.documents.10.document.id", "a")], [("retrieval.documents.11.document.id", "b")]]
-    body = request([([], [({}, attributes) for attributes in shapes * 2])]).SerializeToString()
+def test_names_that_differ_in_one_byte_are_two_shapes(bulk, monkeypatch):
+    """Wherever two names of one length differ, also where the hash does not look, their spans are rows of their own."""
+    monkeypatch.setattr(flat, "_MOST_SHAPES", 64)
+    names = ["n" * place + "o" + "n" * (size - place - 1) for size in range(1, 64) for place in range(size)]
+    spans = [({}, [(name, value), ("last", 1)]) for value in ("x", "another") for name in names]
+    body = request([([], spans)]).SerializeToString()
+    assert len(flat.read_flat(Body(body)).shapes) == len(names)
     batch = bulk(body)
-    assert batch.rows.num_rows == 4
+    assert batch.rows.num_rows == len(spans)
+    assert_same(body, batch)
+
+
+def test_names_in_any_order_are_shapes_that_hash_differently(bulk):
+    """Spans with the same names in more orders than are looked for under one hash are rows all the same."""
+    orders = [*permutations([("user.id", "u"), ("tenant", "t"), ("retries", 7), ("cache", "hit")])]
+    assert len(orders) > flat._MOST_SHAPES
+    body = request([([], [({}, attributes) for attributes in orders])]).SerializeToString()
+    batch = bulk(body)
+    assert batch.rows.num_rows == len(orders)
     assert_same(body, batch)
 
 

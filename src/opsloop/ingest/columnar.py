@@ -15,7 +15,7 @@ Limits
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -73,25 +73,25 @@ class _Pool:
 
 
 def _json_texts(reals: NDArray[np.float64]) -> pa.Array:
-    """Return the JSON of numbers, each as a text."""
-    texts = _ENCODE(reals.tolist())[1:-1].split(b",") if len(reals) else []
-    return pa.array(texts, pa.binary()).view(pa.string())
+    """Return the JSON of numbers, each as a text: what stands between the commas of a list of them."""
+    written = np.frombuffer(_ENCODE(reals.tolist()), np.uint8)[1:-1]
+    is_comma = written == ord(",")
+    commas = np.flatnonzero(is_comma)
+    ends = np.append(commas - np.arange(len(commas)), len(written) - len(commas))
+    edges = np.concatenate([[0], ends]).astype(np.int32)
+    return pa.StringArray.from_buffers(len(reals), pa.py_buffer(edges), pa.py_buffer(written[~is_comma]))
 
 
 _list_of = lru_cache(maxsize=1024)(list_of)
 """Many spans have the same short lists; nobody changes one."""
 
 
-def _each_once(values: Iterable[bytes], text: Callable[[bytes], str]) -> tuple[pa.Array, Numbers]:
-    """Return a text for each different value, and for each value the place of its text."""
-    places: dict[bytes, int] = {}
-    of = [places.setdefault(value, len(places)) for value in values]
-    return pa.array([text(value) for value in places], pa.string()), np.array(of, np.int64)
-
-
 def _distinct(numbers: Numbers) -> tuple[list[int], Numbers]:
     """Return the different ones among numbers from 0 up, and the place of each among these."""
-    if numbers.max(initial=0) > 2 * len(numbers):
+    most = numbers.max(initial=0)
+    if len(numbers) and numbers.min() == most:
+        return [int(most)], np.zeros(len(numbers), np.int64)
+    if most > 2 * len(numbers):
         found, of = np.unique(numbers, return_inverse=True)
         return found.tolist(), of
     there = np.bincount(numbers) > 0
@@ -140,13 +140,16 @@ class _Attributes:
         self.numbers = np.concatenate([pool.add(spans.texts) + np.arange(len(types)), [0]])
         """Under which number each has its text, or its JSON."""
         wholes, reals, flags, nothing = (np.flatnonzero(types == kind) for kind in (WHOLE, REAL, FLAG, NOTHING))
-        lists, of = _each_once(spans.lists.values(), lambda value: _ENCODE(_list_of(value)).decode())
+        lists = spans.lists.dictionary_encode()
+        self._listed = spans.listed
+        self._lists = [_list_of(value) for value in lists.dictionary.to_pylist()]
+        self._list_numbers: Numbers = lists.indices.to_numpy().astype(np.int64)
         written = [
             (nothing, pa.array(["null"]), np.zeros(len(nothing), np.int64)),
             (flags, pa.array(["false", "true"]), spans.wholes[flags]),
             (wholes, pa.array(spans.wholes[wholes]).cast(pa.string()), np.arange(len(wholes))),
             (reals, _json_texts(spans.reals[reals]), np.arange(len(reals))),
-            (np.array([*spans.lists], np.int64), lists, of),
+            (spans.listed, pa.array([_ENCODE(each).decode() for each in self._lists], pa.string()), self._list_numbers),
         ]
         self.written = pa.concat_arrays([texts for _, texts, _ in written])
         """The JSON of all that are no texts."""
@@ -158,6 +161,11 @@ class _Attributes:
         self.amounts = np.concatenate([np.where(types == REAL, spans.reals, spans.wholes), [0.0]])
         self.filled = np.concatenate([there | (types == WHOLE), [False]])
         """Whether a column can have its text from it."""
+
+    def lists(self, places: Numbers) -> tuple[list[list[Any]], Numbers]:
+        """Return the different lists at some places, and which of them each place has."""
+        numbers, of = _distinct(self._list_numbers[np.searchsorted(self._listed, places)])
+        return [self._lists[number] for number in numbers], of
 
 
 # ---- span by span ----------------------------------------------------------------------------------------------------
@@ -264,8 +272,9 @@ class _Found:
 
     def _find_content(self, rows: Numbers, plan: Plan) -> None:
         """Find what was asked and answered, by the ways of the definition: the first that makes any text counts."""
-        for event in np.unique(self.event[rows]).tolist():
-            alike = rows[self.event[rows] == event]
+        events, of = _distinct(self.event[rows])
+        for number, event in enumerate(events):
+            alike = rows[of == number]
             for column, ways in plan.content.ways(self.events[event]).items():
                 silent = alike
                 for way, name in ways:
@@ -278,9 +287,8 @@ class _Found:
     def _said(self, way: Callable[[Any], str], places: Numbers, kind: int) -> Numbers:
         """Return the numbers of what a way makes of values that have one type, 0 for an empty text."""
         if kind == LIST:
-            lists = [self.spans.lists[place] for place in places.tolist()]
-            texts, of = _each_once(lists, lambda value: way(_list_of(value)))
-            return self._add(texts)[of]
+            lists, of = self.attributes.lists(places)
+            return self._add(pa.array([way(value) for value in lists], pa.string()))[of]
         if kind != TEXT:
             return self._add(pa.array([way(value) for value in self._values(places, kind)], pa.string()))
         numbers = np.where(self.attributes.filled[places], self.attributes.numbers[places], 0)
@@ -345,7 +353,8 @@ class _Found:
         if kind == TEXT:
             return list(self.spans.texts.take(pa.array(places)).to_pylist())
         if kind == LIST:
-            return [_list_of(self.spans.lists[place]) for place in places.tolist()]
+            lists, of = self.attributes.lists(places)
+            return [lists[number] for number in of.tolist()]
         if kind == NOTHING:
             return [None] * len(places)
         values: NDArray[Any] = self.spans.reals[places] if kind == REAL else self.spans.wholes[places]
@@ -379,13 +388,18 @@ def _told(found: _Found, kept: Numbers) -> dict[str, pa.Array]:
     took = (spans.end_ns[kept] - spans.start_ns[kept]) // np.uint64(1000)
     return {
         "ts_ns": pa.array(spans.start_ns[kept].astype(np.int64)),
-        "event": pa.array(found.events).dictionary_encode().take(pa.array(found.event[kept])),
+        "event": _coded(found.event[kept], pa.array(found.events)),
         "stored_event_id": pa.repeat(pa.scalar(HOLE), len(kept)),
         "trace_id": spans.trace_id.take(rows),
         "span_id": spans.span_id.take(rows),
         "parent_span_id": spans.parent_span_id.take(rows),
         "duration_us": pa.array(took, pa.uint64()),
     }
+
+
+def _coded(numbers: NDArray[Any], values: pa.Array) -> pa.DictionaryArray:
+    """Return values by their numbers; no value is there twice."""
+    return pa.DictionaryArray.from_arrays(pa.array(numbers.astype(np.int32, copy=False)), values)
 
 
 def _origins(group: Numbers, origins: Sequence[Mapping[str, str]]) -> dict[str, pa.Array]:
@@ -464,20 +478,22 @@ def _attributes_of(found: _Found, kept: Numbers) -> dict[str, pa.Array]:
     added = [(place, found.added[name][kept]) for place, name in enumerate(ADDED)]
     more = np.sum([numbers > 0 for _, numbers in added], axis=0)
     edges = np.concatenate([[0], np.cumsum(sizes + more)])
-    items, codes = np.empty(edges[-1], np.int64), np.empty(edges[-1], np.int64)
-    own, before = np.arange(sizes.sum()), np.cumsum(sizes) - sizes
-    here, there, names = (own + np.repeat(each - before, sizes) for each in (edges[:-1], starts, firsts[plans]))
-    items[here], codes[here] = found.attributes.numbers[there], names
+    paths = pa.array([*ADDED, *(name for plan in found.plans for name in plan.names)], pa.string()).dictionary_encode()
+    numbered = paths.indices.to_numpy()
+    items, codes, is_own = np.empty(edges[-1], np.int64), np.empty(edges[-1], np.int32), np.ones(edges[-1], np.bool_)
     free, bits = edges[:-1] + sizes, np.zeros(len(kept), np.int64)
     for place, numbers in added:
         rows = np.flatnonzero(numbers)
-        items[free[rows]], codes[free[rows]] = numbers[rows], place
+        at = free[rows]
+        items[at], codes[at], is_own[at] = numbers[rows], place, False
         free[rows] += 1
         bits[rows] |= 1 << place
+    own, before = np.arange(sizes.sum()), np.cumsum(sizes) - sizes
+    codes[is_own] = numbered.take(own + np.repeat(firsts[plans] - before, sizes))
+    ahead = starts - before  # by how many attributes of spans that are not kept
+    items[is_own] = found.attributes.numbers[own + np.repeat(ahead, sizes) if ahead.any() else slice(len(own))]
     kinds, of = _distinct(plans * 32 + bits)
     shapes = [shape_text(found.plans[kind // 32].names, found.plans[kind // 32].types, kind % 32) for kind in kinds]
-    paths = pa.array([*ADDED, *(name for plan in found.plans for name in plan.names)], pa.string()).dictionary_encode()
-    leaves = pa.MapArray.from_arrays(
-        pa.array(edges.astype(np.int32)), paths.take(pa.array(codes)), found.pool.take(items)
-    )
+    keys = _coded(codes, paths.dictionary)
+    leaves = pa.MapArray.from_arrays(pa.array(edges.astype(np.int32)), keys, found.pool.take(items))
     return {"leaves": leaves, "shape": pa.array(shapes, pa.string()).dictionary_encode().take(pa.array(of))}

@@ -85,8 +85,10 @@ class FlatSpans(NamedTuple):
     """Of each attribute its text, or "" if it is no text."""
     wholes: Places
     reals: NDArray[np.float64]
-    lists: dict[int, bytes]
-    """The protobuf of those attributes that are lists."""
+    listed: Places
+    """Which attributes are lists, in order."""
+    lists: pa.BinaryArray
+    """The protobuf of each of these."""
 
 
 def read_flat(body: Body) -> FlatSpans:
@@ -106,6 +108,7 @@ def read_flat(body: Body) -> FlatSpans:
         "span_id": _identity(body, once.get(_SPAN_ID), plain),
         "parent_span_id": _identity(body, once.get(_PARENT_ID), plain, optional=True),
     }
+    listed = np.flatnonzero(values.types == LIST)
     return FlatSpans(
         group=body.group,
         **ids,
@@ -121,7 +124,8 @@ def read_flat(body: Body) -> FlatSpans:
         texts=_texts(body, np.where(values.types == TEXT, values.starts, fields.ends), fields.ends),
         wholes=values.wholes,
         reals=values.reals,
-        lists=values.lists,
+        listed=listed,
+        lists=_cut(body, values.starts[listed], fields.ends[listed]),
     )
 
 
@@ -136,13 +140,18 @@ def _places(body: Body, field: Single | None) -> tuple[Places, Places]:
     return ends - field.values, ends
 
 
-def _texts(body: Body, starts: Places, ends: Places) -> pa.StringArray:
-    """Return the texts between some places, which ascend; what is between them is left out."""
+def _cut(body: Body, starts: Places, ends: Places) -> pa.BinaryArray:
+    """Return the bytes between some places, which ascend; what is between them is left out."""
     count = len(starts)
     places = np.empty(2 * count + 1, np.int32)
     places[:-1:2], places[1::2], places[-1] = starts, ends, ends[-1] if count else 0
-    every = pa.StringArray.from_buffers(2 * count, pa.py_buffer(places), pa.py_buffer(body.data))
-    texts = every.take(pa.array(np.arange(0, 2 * count, 2)))
+    every = pa.Array.from_buffers(pa.binary(), 2 * count, [None, pa.py_buffer(places), pa.py_buffer(body.data)])
+    return every.take(pa.array(np.arange(0, 2 * count, 2)))
+
+
+def _texts(body: Body, starts: Places, ends: Places) -> pa.StringArray:
+    """Return the texts between some places, which ascend."""
+    texts = _cut(body, starts, ends).view(pa.string())
     if bytes_of(texts).max() > 0x7F:
         texts.validate(full=True)
     return texts
@@ -203,10 +212,9 @@ class _Values(NamedTuple):
     names: _Names
     types: NDArray[np.uint8]
     starts: Places
-    """Where a text begins; it ends with its attribute."""
+    """Where a text or a list begins; it ends with its attribute."""
     wholes: Places
     reals: NDArray[np.float64]
-    lists: dict[int, bytes]
 
 
 def _values(body: Body, pairs: Fields) -> _Values:
@@ -238,13 +246,10 @@ def _values(body: Body, pairs: Fields) -> _Values:
     wholes[places], right = _varints(body, inner[places] + 1, end[places])
     right &= (types[places] == WHOLE) | ((wholes[places] >= 0) & (wholes[places] <= 1))
     types[places[~right]] = OTHER
-    listed = np.flatnonzero(types == LIST)
-    edges = zip(starts[listed].tolist(), end[listed].tolist(), strict=True)
-    lists = {place: body.data[first:last] for place, (first, last) in zip(listed.tolist(), edges, strict=True)}
     kept = np.minimum(size, 6) + 2
     first = (head & _FIRST.take(kept)) + types
     last = np.where(size >= 6, body.words[name_end - 8], 0)  # which the first has not
-    return _Values(_Names(at + 2, name_end, first, last), types, starts, wholes, reals, lists)
+    return _Values(_Names(at + 2, name_end, first, last), types, starts, wholes, reals)
 
 
 def _varints(body: Body, starts: Places, ends: Places) -> tuple[Places, Mask]:
@@ -271,11 +276,13 @@ def _shapes(body: Body, fields: Fields, values: _Values) -> Iterator[Shape]:
     """Yield each shape that enough plain spans have."""
     edges, names = fields.edges, values.names
     sizes = np.diff(edges)
-    mixed = ((names.first * _MIX) ^ names.last) * _MIX
-    within = np.arange(len(mixed)) - np.repeat(edges[:-1], sizes)
-    mixed = (mixed ^ (mixed >> np.uint64(31))) * (within.view(np.uint64) * np.uint64(2) + np.uint64(1))
-    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
-    hashes = sums[edges[1:]] - sums[edges[:-1]]
+    hashes = np.zeros(len(sizes), np.uint64)
+    if len(some := np.flatnonzero(sizes)):
+        mixed = ((names.first * _MIX) ^ names.last) * _MIX
+        first = edges[some]
+        sums = np.add.reduceat(mixed, first)
+        mixed *= np.arange(len(mixed), dtype=np.uint64)
+        hashes[some] = np.add.reduceat(mixed, first) - first.view(np.uint64) * sums + sums  # each by its place, from 1
     plain = np.flatnonzero(fields.plain)
     order = plain[np.argsort(hashes[plain], kind="stable")]
     for under_one in np.split(order, np.flatnonzero(np.diff(hashes[order])) + 1):
@@ -298,14 +305,18 @@ def _alike(body: Body, names: _Names, starts: Places, own: slice) -> Mask:
     alike: Mask = np.ones(len(starts), np.bool_)
     for words in (names.first, names.last):
         alike &= (words.take(every) == words[own][:, None]).all(axis=0)
-    # Six bytes and eight are compared already; what is between them, word by word.
+    # Six bytes and eight are compared already; what is between them, sixteen at a time: the first of them may be the
+    # length of the name, which is compared, too.
     between = [
-        (place, offset)
+        (place, min(offset, size - 16))
         for place, size in enumerate((names.ends[own] - names.starts[own]).tolist())
-        for offset in range(6, size - 8, 8)
+        for offset in range(6, size - 8, 16)
     ]
     if between:
         places, offsets = np.array(between, np.int32).T
-        wanted = body.words[names.starts[own][places] + offsets]
-        alike &= (body.words[names.starts.take(every[places]) + offsets[:, None]] == wanted[:, None]).all(axis=0)
+        wanted = body.pairs[names.starts[own][places] + offsets].view(np.uint64).reshape(-1, 1, 2)
+        found = body.pairs[names.starts.take(every[places]) + offsets[:, None]].view(np.uint64)
+        found = found.reshape(len(places), -1, 2)
+        for half in (0, 1):
+            alike &= (found[:, :, half] == wanted[:, :, half]).all(axis=0)
     return alike

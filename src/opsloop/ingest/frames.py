@@ -66,7 +66,8 @@ def _inside(frame: tuple[str, str], values: pa.Array) -> tuple[NDArray[np.bool_]
     lengths = [len(text.encode()) for text in frame]
     framed = np.asarray(pc.starts_with(values, before)) & np.asarray(pc.ends_with(values, after))
     framed &= np.diff(edges_of(values)) > sum(lengths)
-    inner = pc.binary_slice(values.filter(pa.array(framed)).view(pa.binary()), lengths[0], -lengths[1])
+    within = values if framed.all() else values.filter(pa.array(framed))
+    inner = pc.binary_slice(within.view(pa.binary()), lengths[0], -lengths[1])
     escaped = are_escaped(inner)
     if escaped.any():
         mask = pa.array(escaped)

@@ -80,6 +80,8 @@ class Body:
         self.data = data + _PADDING
         self.words: Words = np.ndarray((len(data) + 9,), "<u8", buffer=self.data, strides=(1,))
         """Of each byte the eight that begin with it, as one number."""
+        self.pairs: NDArray[np.void] = np.ndarray((len(data) + 1,), "V16", buffer=self.data, strides=(1,))
+        """Of each byte the sixteen that begin with it."""
         self.groups: list[tuple[list[bytes], list[_Scope]]] = []
         """Of each resource its fields besides scopes, and its scopes."""
         starts: list[int] = []
