@@ -119,6 +119,7 @@ ODD_FIELDS = {
     "a message behind the code": sized(0x7A, b"\x18\x02" + sized(0x12, b"why")),
     "a message that is no UTF-8": sized(0x7A, sized(0x12, b"\xff") + b"\x18\x02"),
     "a message too long": sized(0x7A, b"\x12\x7fwhy"),
+    "a message of 2 MB that ends before": sized(0x7A, b"\x12" + varint(2**21 + 3) + b"why\x18\x02"),
     "a status of several bytes": sized(0x7A, b"\x18" + varint(2, wasted=1)),
     "two statuses": sized(0x7A, b"\x18\x02") + sized(0x7A, sized(0x12, b"why")),
     "an empty status": sized(0x7A, b""),
@@ -146,7 +147,35 @@ ODD_FIELDS = {
     "a text that goes on in the next": attribute(sized(0x0A, b"\xe2\x82")) + attribute(sized(0x0A, b"\xac"), key=b"b"),
     "a text with a surrogate": attribute(sized(0x0A, b"\xed\xa0\x80")),
     "a text too long": attribute(b"\x0a\x7fx"),
-    "two texts": attribute(sized(0x0A, b"x") + sized(0x0A, b"y")),
+    "a text without a length": attribute(b"\x0a"),
+    "texts around a length of two bytes": b"".join(
+        attribute(sized(0x0A, b"x" * size), key=b"key %d" % size) for size in [*range(118, 134), *range(16_376, 16_388)]
+    ),
+    "a value that is its tag": sized(0x4A, sized(0x0A, b"user.id") + b"\x12"),
+    **{
+        f"a {what} whose length takes {wasted} bytes more": sized(0x4A, sized(0x0A, b"user.id") + value)
+        for wasted in (1, 2, 3, 4)
+        for what, value in {
+            "value": b"\x12" + varint(3, wasted=wasted) + b"\x0a\x01x",
+            "text": sized(0x12, b"\x0a" + varint(1, wasted=wasted) + b"x"),
+        }.items()
+    },
+    **{
+        f"{what}, with {size} bytes": sized(0x4A, sized(0x0A, b"user.id") + value)
+        for size in (1, 200)
+        for text in [sized(0x0A, b"x" * size)]
+        for what, value in {
+            "a value of 2 MB that ends before": b"\x12" + varint(2**21 + len(text)) + text,
+            "a text of 2 MB that ends before": sized(0x12, b"\x0a" + varint(2**21 + size) + b"x" * size),
+            "a value that ends before": b"\x12" + varint(len(text) + 1) + text,
+            "a value that ends behind": b"\x12" + varint(len(text) - 1) + text,
+            "a text and another": sized(0x12, text + sized(0x0A, b"y")),
+            "another field than a value": sized(0x1A, text),
+        }.items()
+    },
+    "a length of two bytes that begins like a value": sized(
+        0x4A, sized(0x0A, b"user.id") + b"\x12\x80\x0a\x7e" + b"x" * 126
+    ),
     "a flag": attribute(b"\x10\x01"),
     "a flag that says no": attribute(b"\x10\x00"),
     "a flag of 2": attribute(b"\x10\x02"),

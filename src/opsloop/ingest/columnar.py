@@ -384,17 +384,22 @@ def rows_of(spans: FlatSpans, origins: Sequence[Mapping[str, str]]) -> tuple[pa.
 
 def _told(found: _Found, kept: Numbers) -> dict[str, pa.Array]:
     """Return what a span says of itself without attributes."""
-    spans, rows = found.spans, pa.array(kept)
+    spans = found.spans
     took = (spans.end_ns[kept] - spans.start_ns[kept]) // np.uint64(1000)
     return {
         "ts_ns": pa.array(spans.start_ns[kept].astype(np.int64)),
         "event": _coded(found.event[kept], pa.array(found.events)),
         "stored_event_id": pa.repeat(pa.scalar(HOLE), len(kept)),
-        "trace_id": spans.trace_id.take(rows),
-        "span_id": spans.span_id.take(rows),
-        "parent_span_id": spans.parent_span_id.take(rows),
+        "trace_id": _those(spans.trace_id, kept),
+        "span_id": _those(spans.span_id, kept),
+        "parent_span_id": _those(spans.parent_span_id, kept),
         "duration_us": pa.array(took, pa.uint64()),
     }
+
+
+def _those(values: pa.Array, kept: Numbers) -> pa.Array:
+    """Return the values of those spans that are kept, which mostly are all."""
+    return values if len(kept) == len(values) else values.take(pa.array(kept))
 
 
 def _coded(numbers: NDArray[Any], values: pa.Array) -> pa.DictionaryArray:

@@ -10,6 +10,7 @@ Rule
 
 from __future__ import annotations
 
+from binascii import hexlify
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from opsloop.event import INT64_MAX
 from opsloop.ingest.texts import bytes_of
-from opsloop.ingest.wire import Body, Fields, Mask, Places, Single, Words, fields_of, lengths_in
+from opsloop.ingest.wire import MOST_BYTES, Body, Fields, Mask, Places, Single, Words, fields_of, lengths_in
 
 __all__ = [
     "FLAG",
@@ -49,7 +50,6 @@ _TRACE_ID, _SPAN_ID, _STATE, _PARENT_ID, _NAME, _KIND, _START, _END, _STATUS = (
 """The tags of a span's fields."""
 _MIX: Final = np.uint64(0x9E3779B97F4A7C15)
 """An odd number without a pattern in its bits: 2**64 by the golden ratio."""
-_HEX: Final = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), np.uint16)
 _FIRST: Final = np.array([2 ** (8 * size) - 1 for size in range(9)], np.uint64)
 """What keeps the first so many bytes of a word."""
 
@@ -100,7 +100,8 @@ def read_flat(body: Body) -> FlatSpans:
     if odd.any():
         plain[np.repeat(np.arange(len(plain)), np.diff(fields.edges))[odd]] = False
     message, status = _status(body, once.get(_STATUS), plain)
-    _texts(body, *_places(body, once.get(_STATE)))  # not kept, but a state that is no UTF-8 is refused
+    if _STATE in once:
+        _texts(body, *_places(body, once[_STATE]))  # not kept, but a state that is no UTF-8 is refused
     start_ns, end_ns = (_words(body, once.get(tag)) for tag in (_START, _END))
     plain &= (start_ns > 0) & (start_ns <= end_ns) & (end_ns <= INT64_MAX)
     ids = {
@@ -160,12 +161,13 @@ def _texts(body: Body, starts: Places, ends: Places) -> pa.StringArray:
 def _identity(
     body: Body, field: Single | None, plain: Mask, *, words: int = 1, optional: bool = False
 ) -> pa.StringArray:
-    """Return ids of so many words in hexadecimal; whoever has another, or one of zeros, is not plain."""
+    """Return ids of one word or two in hexadecimal; whoever has another, or one of zeros, is not plain."""
     starts, ends = _places(body, field)
-    found = np.stack([body.words[starts + 8 * number] for number in range(words)], axis=1)
-    filled = (ends - starts == 8 * words) & found.any(axis=1)
+    found = [body.words[starts + 8 * number] for number in range(words)]
+    filled = (ends - starts == 8 * words) & ((found[0] | found[-1]) > 0)
     plain &= filled | (optional & (ends == starts))
-    digits = _HEX.take(found[filled].view(np.uint8))
+    every = np.stack(found, axis=1)
+    digits = hexlify((every if filled.all() else every[filled]).data)
     edges = np.concatenate([[0], np.cumsum(filled * 16 * words)]).astype(np.int32)
     return pa.StringArray.from_buffers(len(starts), pa.py_buffer(edges), pa.py_buffer(digits))
 
@@ -178,8 +180,10 @@ def _words(body: Body, field: Single | None) -> Words:
 
 def _status(body: Body, field: Single | None, plain: Mask) -> tuple[pa.StringArray, Places]:
     """Return the message and the code of each span's status: a text, if there is one, and one byte, if it is not 0."""
+    codes = np.zeros(len(plain), np.int64)
+    if field is None:
+        return pa.repeat(pa.scalar(""), len(plain)), codes
     starts, ends = _places(body, field)
-    codes = np.zeros(len(starts), np.int64)
     words = body.words[starts]
     told = (starts < ends) & (words.astype(np.uint8) == 0x12)  # the tag of the message
     lengths, sizes = lengths_in((words >> np.uint64(8)).astype(np.uint32))
@@ -189,7 +193,7 @@ def _status(body: Body, field: Single | None, plain: Mask) -> tuple[pa.StringArr
     words = body.words[np.minimum(last, ends)]
     coded &= (words & np.uint64(0x80FF)) == 0x18  # the tag of the code, and no second byte
     codes[coded] = (words[coded] >> np.uint64(8)) & np.uint64(0x7F)
-    good = coded | (last == ends)
+    good = (coded | (last == ends)) & (sizes <= MOST_BYTES)
     plain &= good
     return _texts(body, np.where(good, first, ends), np.where(good, last, ends)), codes
 
@@ -225,17 +229,27 @@ def _values(body: Body, pairs: Fields) -> _Values:
     name_end = at + size + 2
     odd = (head.astype(np.uint16) & 0x80FF != 0x0A) | (name_end > end)  # the tag of a name, and a size of one byte
     name_end = np.minimum(name_end, end)
+    left = end - name_end
     word = body.words[name_end]
-    length, taken = lengths_in((word >> np.uint64(8)).astype(np.uint32))
-    inner = name_end + taken + 1
-    there = name_end < end
-    odd |= there & ((word.astype(np.uint8) != 0x12) | (inner + length != end))  # the tag of a value
-    word >>= ((taken + 1) << 3).view(np.uint32)
+    # A value of up to 127 bytes is behind its tag and one byte of length, and a text in it behind the same once more.
+    fits = word.astype(np.uint16) == ((left - 2) << 8) + 0x12
+    inner = name_end + 2
+    word >>= np.uint64(16)
+    if len(long := np.flatnonzero(left > 0x81)):  # of these, lengths have several bytes
+        words = body.words[name_end[long]]
+        length, taken = lengths_in((words >> np.uint64(8)).astype(np.uint32))
+        inner[long] = start = name_end[long] + taken + 1
+        fits[long] = (words.astype(np.uint8) == 0x12) & (start + length == end[long]) & (taken <= MOST_BYTES)
+        word[long] = words = words >> ((taken + 1) << 3).view(np.uint32)
     types = _TYPES.take(word.astype(np.uint8))
-    length, taken = lengths_in((word >> np.uint64(8)).astype(np.uint32))
-    starts = inner + taken + 1
-    types[~there | (inner == end)] = NOTHING
-    odd |= ((types == TEXT) | (types == LIST)) & (starts + length != end)
+    starts = inner + 2
+    filled = (word.astype(np.uint16) >> 8) == left - 4
+    if len(long):
+        length, taken = lengths_in((words >> np.uint64(8)).astype(np.uint32))
+        starts[long] = start = start + taken + 1
+        filled[long] = (start + length == end[long]) & (taken <= MOST_BYTES)
+    types[(left == 0) | (left == 2)] = NOTHING
+    odd |= (left > 0) & ~fits | ((types == TEXT) | (types == LIST)) & ~filled
     types[odd] = OTHER
     wholes, reals = np.zeros(len(types), np.int64), np.zeros(len(types))
     places = np.flatnonzero(types == REAL)
@@ -246,9 +260,10 @@ def _values(body: Body, pairs: Fields) -> _Values:
     wholes[places], right = _varints(body, inner[places] + 1, end[places])
     right &= (types[places] == WHOLE) | ((wholes[places] >= 0) & (wholes[places] <= 1))
     types[places[~right]] = OTHER
-    kept = np.minimum(size, 6) + 2
-    first = (head & _FIRST.take(kept)) + types
-    last = np.where(size >= 6, body.words[name_end - 8], 0)  # which the first has not
+    last, short = body.words[name_end - 8], np.flatnonzero(size < 6)
+    head[short] &= _FIRST.take(size[short] + 2)
+    last[short] = 0  # the first has all of it
+    first = head + types
     return _Values(_Names(at + 2, name_end, first, last), types, starts, wholes, reals)
 
 

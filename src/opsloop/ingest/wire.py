@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Body", "Fields", "Single", "UnknownLayoutError", "fields_of", "lengths_in"]
+__all__ = ["MOST_BYTES", "Body", "Fields", "Single", "UnknownLayoutError", "fields_of", "lengths_in"]
 
 Places = NDArray[Any]
 Words = NDArray[np.uint64]
@@ -46,7 +46,7 @@ _MOST_FIELDS: Final = 500
 """How many fields a span may have here: a step for the sake of a few spans costs as much as the first."""
 _MOST_SIZE: Final = 2**30
 """Up to what size of a body places are numbers of 32 bits, and sums of two."""
-_MOST_BYTES: Final = 3
+MOST_BYTES: Final = 3
 """How many bytes a length or a small number may take here: up to two million."""
 
 
@@ -229,14 +229,14 @@ def fields_of(body: Body) -> Fields:
         tags = words.astype(np.uint8)
         values, sizes = lengths_in((words >> np.uint64(8)).astype(np.uint32))
         many = tags == _ATTRIBUTES
-        if many.all():
+        if only_many := bool(many.all()):
             stops = at + sizes + values + 1
-            bad = (stops > end) | (sizes > _MOST_BYTES)
+            bad = (stops > end) | (sizes > MOST_BYTES)
         else:
             layout = _LAYOUT.take(tags)
             fixed = layout == _IS_FIXED
             stops = at + np.where(fixed, _STEPS.take(tags), 1 + sizes + np.where(layout == _IS_SIZED, values, 0))
-            bad = (layout == _UNKNOWN) | (stops > end) | (~fixed & (sizes > _MOST_BYTES))
+            bad = (layout == _UNKNOWN) | (stops > end) | (~fixed & (sizes > MOST_BYTES))
             bad |= (tags == _FLAGS) & ((words >> np.uint64(8)).astype(np.uint8) != 1)
         if bad.any():
             plain[lanes[bad]] = False
@@ -244,7 +244,7 @@ def fields_of(body: Body) -> Fields:
             good = ~bad
             lanes, end, stops, tags = lanes[good], end[good], stops[good], tags[good]
             values, many, seen = values[good], many[good], seen[good]
-        for tag in np.flatnonzero(np.bincount(tags)).tolist():
+        for tag in [_ATTRIBUTES] if only_many else np.flatnonzero(np.bincount(tags)).tolist():
             if tag == _ATTRIBUTES:
                 several.append(_those(many, lanes, seen, stops, values))
                 seen = seen + many
