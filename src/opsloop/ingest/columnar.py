@@ -130,14 +130,15 @@ class _Attributes:
         there, edges, data = are_filled(spans.texts), edges_of(spans.texts), bytes_of(spans.texts)
         self.lengths = np.diff(edges)
         """The length of each text, in bytes."""
-        self.first: NDArray[np.uint8] = data[np.where(there, edges[:-1], 0)] * there
+        self.first: NDArray[np.uint8] = data.take(edges[:-1], mode="clip") * there
         """The first byte of each text, 0 of an empty one."""
         self.quoted: Mask = self.first == QUOTE
         """Which texts begin and end with a quotation mark."""
         some = np.flatnonzero(self.quoted)
         self.quoted[some] = data[edges[some + 1] - 1] == QUOTE
         self.some_quoted = bool(self.quoted.any())
-        self.numbers = np.concatenate([pool.add(spans.texts) + np.arange(len(types)), [0]])
+        self.numbers = np.arange(len(types) + 1) + pool.add(spans.texts)
+        self.numbers[-1] = 0
         """Under which number each has its text, or its JSON."""
         wholes, reals, flags, nothing = (np.flatnonzero(types == kind) for kind in (WHOLE, REAL, FLAG, NOTHING))
         lists = spans.lists.dictionary_encode()
