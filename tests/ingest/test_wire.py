@@ -252,6 +252,15 @@ def test_spans_of_the_sdk_are_read_at_once():
     assert (read_many_traces(data).rows.num_rows, len(read_many_traces(data).events)) == (2, 0)
 
 
+def test_a_span_without_a_status_is_plain_whatever_it_begins_with():
+    """Fields in another order, with what would be a long length at the front, cost a span nothing but its order."""
+    start = b"\x39" + b"\xff" * 3 + (1_767_600_000_000_000_000 >> 24).to_bytes(5, "little")
+    plain = Span(trace_id=b"t" * 16, span_id=b"s" * 8, name="a span", end_time_unix_nano=2**62).SerializeToString()
+    data = body(start + plain, span(span_id=b"o" * 8) + ODD_FIELDS["a message"])
+    assert read_many_traces(data).rows.num_rows == 2
+    assert_same(data)
+
+
 def test_a_body_of_any_size_is_read(monkeypatch):
     """A body in which places would not fit their numbers goes to the decoder as it is."""
     monkeypatch.setattr(wire, "_MOST_SIZE", 100)

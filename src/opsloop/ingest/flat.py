@@ -193,7 +193,7 @@ def _status(body: Body, field: Single | None, plain: Mask) -> tuple[pa.StringArr
     words = body.words[np.minimum(last, ends)]
     coded &= (words & np.uint64(0x80FF)) == 0x18  # the tag of the code, and no second byte
     codes[coded] = (words[coded] >> np.uint64(8)) & np.uint64(0x7F)
-    good = (coded | (last == ends)) & (sizes <= MOST_BYTES)
+    good = (coded | (last == ends)) & ~(told & (sizes > MOST_BYTES))
     plain &= good
     return _texts(body, np.where(good, first, ends), np.where(good, last, ends)), codes
 
