@@ -226,6 +226,7 @@ ODD_BODIES = {
     "a resource cut off": body(span())[:-1],
     "a length without its end": body(span()) + b"\x0a\xff\xff",
     "a length of many bytes": b"\x0a" + varint(len(body(span())[2:]), wasted=6) + body(span())[2:],
+    "a text that goes on in a long span": body(span() + attribute(b"\x0a\x02"), span(name="x" * 130)),
     "text": b"this is no protobuf",
     "a span of no bytes": body(b"", span()),
 }  # fmt: skip

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from google.protobuf.message import DecodeError
 
+from opsloop.errors import PayloadError
 from opsloop.ingest import Batch, read_traces
 from opsloop.ingest.acceptance import accepted_range
 from opsloop.ingest.columnar import rows_of
@@ -42,8 +43,8 @@ def read_many_traces(data: bytes) -> Batch:
             batch = read_traces(body.rest(odd), json=False)
             batch.rows = rows
             return batch
-    except (UnknownLayoutError, UnicodeDecodeError, pa.ArrowInvalid, DecodeError):
-        pass  # the decoder says what is wrong, or knows better
+    except (UnknownLayoutError, UnicodeDecodeError, pa.ArrowInvalid, DecodeError, PayloadError):
+        pass  # the decoder says what is wrong with the whole body, or knows better
     return read_traces(data, json=False)
 
 
