@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from opsloop.event import Event, flatten
-from opsloop.filter import Statement, equals
+from opsloop.filter import Statement
 from opsloop.store.clickhouse import ClickHouseStream, _look_ups
 from opsloop.store.columns import COLUMNS, HOLE, record_batch, rows_of, shape_of
 from tests.strategies import events
@@ -171,25 +171,6 @@ def test_a_new_part_is_written_fast_and_a_merged_one_small(clickhouse):
         assert codec.endswith("Default)"), column
 
 
-def test_a_small_part_has_no_indexes_and_any_other_has_all(clickhouse, monkeypatch):
-    """Skip indexes are built by an insert of many rows, and by every merge; answers are the same without them."""
-    monkeypatch.setattr("opsloop.store.engine._UNINDEXED_ROWS", 2)
-    events = [Event(ts_ns=START + n, event="log", request_id=f"r-{n}") for n in range(6)]
-    for first, last in ((0, 2), (2, 5), (5, 6)):
-        assert clickhouse.append(events[first:last]) == last - first
-    sql = (
-        "SELECT rows, secondary_indices_compressed_bytes > 0 FROM system.parts"
-        " WHERE database = {name:String} AND table = 'events' AND active ORDER BY min_block_number"
-    )
-    name = {"name": clickhouse.database}
-    assert clickhouse.rows(Statement(sql, name)) == [(2, 0), (3, 1), (1, 0)]
-    found = [clickhouse.query(equals(request_id=event.request_id)) for event in events]
-    clickhouse.command(Statement("OPTIMIZE TABLE events FINAL"))
-    assert clickhouse.rows(Statement(sql, name)) == [(6, 1)]
-    assert found == [[event] for event in events]
-    assert [clickhouse.query(equals(request_id=event.request_id)) for event in events] == found
-
-
 def test_a_member_of_an_enum_is_stored_as_its_value(clickhouse):
     """A text that is more than a text to Python is that text to everybody else."""
     colour = StrEnum("colour", {"RED": "red"})
@@ -210,9 +191,8 @@ def test_attributes_whose_paths_read_the_same_are_kept_whole(clickhouse):
 
 
 def test_ids_are_looked_up_by_an_index(clickhouse):
-    """To learn that an id is new, whether of a span or not, no row of a part that has been merged is read."""
+    """To learn that an id is new, whether of a span or not, no row is read."""
     clickhouse.append([Event(ts_ns=START, event="log", event_id="own"), Event(ts_ns=START, event="span", trace_id="t")])
-    clickhouse.command(Statement("OPTIMIZE TABLE events FINAL"))
     for look_up in _look_ups(["alert:7", "nobody", "no:body"], (0, START)):
         plan = clickhouse.rows(Statement(f"EXPLAIN indexes = 1 {look_up.sql}", look_up.parameters))
         assert "Ranges: 0" in [line.strip() for (line,) in plan]

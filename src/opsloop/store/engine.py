@@ -3,8 +3,7 @@
 Rule
     New parts are written with LZ4, which takes a fraction of the time, and merged with ZSTD: nearly all bytes are in
     parts that were merged. Columns have the engine's default codec, and the engine is told when it is which. A server
-    has a setting of the table instead, since its configuration is not ours. A small part has no skip indexes: to read
-    it all is faster than to read them, and the first merge builds them.
+    has a setting of the table instead, since its configuration is not ours.
 Limits
     The engine reads this once, with the first client of a process.
 """
@@ -38,8 +37,6 @@ _CONFIGURATION: Final = b"""<clickhouse><compression><case>
 _INSERT: Final = "max_threads = 1, input_format_defaults_for_omitted_fields = 0"
 """A file is one block: a second thread would wait for the first. To look for defaults, of which there are none, costs a
 small insert a tenth."""
-_UNINDEXED_ROWS: Final = 16_384
-"""Up to how many rows, two granules, an insert builds no skip indexes: that takes a small one a tenth of its time."""
 _KEPT_BYTES: Final = 16 * 1024 * 1024
 """Up to what size the file is kept between inserts."""
 
@@ -81,7 +78,7 @@ class FileInsert:
         """Open the file."""
         self._file: Any = os.fdopen(_nameless_file(), "w+b", buffering=0)
         path = literal(_path(self._file.fileno()))
-        self._sql = f"INSERT INTO events FROM INFILE {path} SETTINGS {_INSERT}"
+        self._sql = f"INSERT INTO events FROM INFILE {path} SETTINGS {_INSERT} FORMAT Arrow"
 
     def insert(self, client: Client, data: pa.Table) -> None:
         """Insert rows; nobody else may meanwhile."""
@@ -91,9 +88,8 @@ class FileInsert:
         size = self._file.tell()
         self._file.truncate()
         self._file.seek(0)  # where some systems begin to read what has been opened already
-        indexed = int(data.num_rows > _UNINDEXED_ROWS)
         try:
-            client.command(f"{self._sql}, materialize_skip_indexes_on_insert = {indexed} FORMAT Arrow")
+            client.command(self._sql)
         finally:
             if size > _KEPT_BYTES:
                 self._file.truncate(_KEPT_BYTES)
